@@ -1,0 +1,10 @@
+// The version of this build, as `penstock version`, the status and the `client` field of the protocol say it.
+#pragma once
+
+#include <string_view>
+
+namespace penstock {
+
+inline constexpr std::string_view kVersion = "0.1.0";
+
+}  // namespace penstock
