@@ -1,0 +1,97 @@
+// Everything a gateway can be told in its configuration file.
+//
+// Plain values with their defaults; load_server_config() is the only thing that fills them, and what it returns has
+// passed every check, also those between fields. docs/configuration.md says what each key means to a person.
+//
+// Always true   server_ip lies in subnet and is neither its network nor its broadcast address; fixed addresses lie in
+//               subnet (subnet6), are unique and not the server's; names and hashes of tokens are unique; subnet is /8
+//               to /30, subnet6 a ULA prefix of /64 to /112, and with it mtu is 1280 or more (server_config_test.cc).
+// Secrets       a token given as text is hashed while it is read: no struct, message or log line holds it.
+// Refusals      invalid_argument with one line per mistake; reading the file also not_found, permission_denied,
+// exhausted. Threads       any; reading the environment for default paths wants to happen before threads start. Not
+// here      whether the certificate can be read (tls/), whether ports and interfaces are free (net/, tun/).
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ip.h"
+#include "base/result.h"
+#include "config/common.h"
+#include "config/policy.h"
+#include "config/token_record.h"
+
+namespace penstock {
+
+struct ServerConfig {
+  struct Server {
+    std::vector<Endpoint> listen_addr = {Endpoint{.address = IpAddress::from_bytes(std::array<std::uint8_t, 16>{}),
+                                                  .port = 443}};  // [::]:443, both families
+    std::filesystem::path tls_cert;
+    std::filesystem::path tls_key;
+    std::optional<GatewayUrl> public_url;  // what `penstock profile` writes into client configurations
+    std::string path = "/";
+    std::vector<Prefix> proxies;  // reserved: whose word on the client's address is believed
+  } server;
+
+  enum class Offload : std::uint8_t { automatic, on, off };
+  struct Vpn {
+    Prefix subnet{IpAddress::v4(0x0A640000), 24};  // 10.100.0.0/24
+    std::optional<Prefix> subnet6;
+    IpAddress server_ip = IpAddress::v4(0x0A640001);  // the first address of `subnet`, unless given
+    std::optional<IpAddress> server_ip6;              // the first address of `subnet6`; no key of its own
+    int mtu = 1420;
+    bool tun = true;
+    std::string interface_name = "tun0";
+    Offload offload = Offload::automatic;
+  } vpn;
+
+  struct Auth {
+    std::vector<TokenRecord> tokens;
+  } auth;
+
+  struct Session {
+    std::chrono::milliseconds grace = std::chrono::minutes(5);
+    std::chrono::milliseconds keepalive = std::chrono::seconds(20);
+    std::chrono::milliseconds link_timeout = std::chrono::seconds(60);
+    std::uint64_t queue = std::uint64_t{1} << 20;  // bytes
+  } session;
+
+  // Reserved from here to `performance`: read and checked; `reserved` tells which of them were given.
+  PushConfig push;
+  LanConfig lan;
+  InternetConfig internet;
+  struct Dns {
+    std::vector<Endpoint> upstream;
+  } dns;
+
+  struct Performance {
+    int loops = 1;
+  } performance;
+
+  LoggingConfig logging;
+  PathsConfig paths;
+
+  // Full paths of the keys that were given but have no effect in this version; worth a warning at the start.
+  std::vector<std::string> reserved;
+};
+
+// `overrides` are the "section.key=value" of --set, in order.
+Result<ServerConfig> load_server_config(const std::filesystem::path& file, std::span<const std::string> overrides = {});
+
+// The same from memory; `file_name` stands in messages, tells YAML from JSON, and gives the default paths.
+Result<ServerConfig> server_config_from_text(std::string_view text, const std::string& file_name,
+                                             std::span<const std::string> overrides = {},
+                                             const UserEnvironment& user = UserEnvironment::current());
+
+// Every key there is, as "vpn.subnet" and "auth.tokens[].name"; sorted.
+std::vector<std::string> server_config_keys();
+
+}  // namespace penstock
