@@ -1,0 +1,41 @@
+#include "net/process_info.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "net/file_descriptor.h"
+
+namespace penstock::net {
+namespace {
+
+TEST(ProcessInfo, CountsAFileAndAThreadMore) {
+  const auto before = process_info();
+  ASSERT_TRUE(before) << before.error().message;
+  EXPECT_EQ(before->pid, ::getpid());
+  EXPECT_GT(before->resident_bytes, 100'000U);
+
+  const FileDescriptor file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  std::mutex held;
+  std::unique_lock lock(held);
+  std::thread waiting([&] { const std::lock_guard until_released(held); });
+  const auto after = process_info();
+  lock.unlock();
+  waiting.join();
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->open_files, before->open_files + 1);
+  EXPECT_EQ(after->threads, before->threads + 1);
+}
+
+TEST(ProcessInfo, TheLimitOfOpenFilesIsRaisedAsFarAsItGoes) {
+  const auto limit = raise_open_files_limit();
+  ASSERT_TRUE(limit) << limit.error().message;
+  EXPECT_EQ(process_info().value().open_files_limit, *limit);
+}
+
+}  // namespace
+}  // namespace penstock::net
