@@ -1,0 +1,66 @@
+// Where packets leave the router: towards a session's link, the TUN device, the gateway itself, later NAT and devices.
+//
+//   source --[batch]--> router --[batch]--> Port
+//                                            |
+//   source <------------ credit -------------+
+//
+// A Port takes every batch that it is given; what does not fit is dropped there and counted. Two kinds of sources deal
+// with that differently:
+//   those that cannot wait   (a TUN device, a peer's link) just send: the port's queue is the place where they lose.
+//   those that can           (NAT's sockets, relays, rate-limited clients) ask for credit() first, read no more than
+//                            that from where their bytes wait, and call wait_for_credit() when there is none.
+// Waiters are served first come, first served, one at a time, each once: whoever was served and has more to send goes
+// to the back of the line. So several waiting sources share a slow port evenly and none of their packets is dropped.
+//
+// Threads     A port belongs to one shard and is used on that shard's loop only; a waiting source lives on the shard of
+//             the session that it feeds, so credit never crosses loops. Packets for another shard go through its ring.
+// Ownership   The port owns a packet from send() on. A waiter unregisters itself (cancel_wait) before it dies.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+
+#include "packet/packet.h"
+
+namespace penstock::router {
+
+class CreditWaiter {
+ public:
+  // The port has credit again. Called from the port's loop while the port is in a settled state: send() is allowed.
+  virtual void on_credit() = 0;
+
+ protected:
+  ~CreditWaiter() = default;
+};
+
+class Port {
+ public:
+  virtual ~Port() = default;
+  Port() = default;
+  Port(const Port&) = delete;
+  Port& operator=(const Port&) = delete;
+
+  // Takes every packet of `batch` and leaves it empty.
+  virtual void send(PacketBatch& batch) = 0;
+  // How many bytes of packets send() would take now without dropping one; 0 while full.
+  virtual std::size_t credit() const = 0;
+
+  void wait_for_credit(CreditWaiter& waiter) { waiters_.push_back(&waiter); }
+  void cancel_wait(CreditWaiter& waiter) { std::erase(waiters_, &waiter); }
+
+ protected:
+  // A port calls this when packets left its queue. Each waiter of now is served at most once, so one that waits again
+  // inside on_credit() gets its next turn only after the others.
+  void grant_credit() {
+    for (std::size_t turns = waiters_.size(); turns > 0 && !waiters_.empty() && credit() > 0; --turns) {
+      CreditWaiter* waiter = waiters_.front();
+      waiters_.pop_front();
+      waiter->on_credit();
+    }
+  }
+
+ private:
+  std::deque<CreditWaiter*> waiters_;
+};
+
+}  // namespace penstock::router

@@ -1,0 +1,86 @@
+#include "router/shard.h"
+
+#include "base/result.h"
+
+namespace penstock::router {
+
+Shard::Shard(std::uint16_t index, EventLoop& loop)
+    : index_(index), loop_(&loop), router_(index, [this](PortId to, PacketBatch& batch) { cross(to, batch); }) {}
+
+Shard::~Shard() = default;
+
+void Shard::connect(const std::vector<std::unique_ptr<Shard>>& shards) {
+  for (const auto& shard : shards) {
+    PENSTOCK_ASSERT(shards[shard->index_] == shard);
+    shard->incoming_.clear();
+    shard->shards_.clear();
+    for (const auto& other : shards) {
+      shard->incoming_.push_back(other == shard ? nullptr : std::make_unique<Ring<Crossing>>(kRingCapacity));
+      shard->shards_.push_back(other.get());
+    }
+  }
+}
+
+void Shard::cross(PortId to, PacketBatch& batch) {
+  if (to.shard >= shards_.size()) {
+    router_.drops().count(Drop::no_route, batch.size());
+    return;
+  }
+  Shard& other = *shards_[to.shard];
+  Ring<Crossing>& ring = *other.incoming_[index_];
+  for (Packet& packet : batch) {
+    Crossing crossing{to, std::move(packet)};
+    if (!ring.try_push(std::move(crossing))) router_.drops().count(Drop::crossing_full);
+  }
+  if (ring.wake_needed()) other.loop_->post([&other, &ring] { other.drain(ring); });
+}
+
+void Shard::drain(Ring<Crossing>& ring) {
+  PacketBatch run;
+  PortId run_to;
+  const auto flush = [&] {
+    if (!run.empty()) router_.deliver(run_to, run);
+  };
+  Crossing crossing;
+  do {
+    // At most one ring's worth a turn, so that a busy neighbour does not starve this shard's own sockets.
+    for (std::size_t packets = 0; ring.try_pop(crossing); ++packets) {
+      if (crossing.to != run_to) {
+        flush();
+        run_to = crossing.to;
+      }
+      run.push_back(std::move(crossing.packet));
+      if (packets == kRingCapacity) {
+        flush();
+        loop_->post([this, &ring] { drain(ring); });
+        return;
+      }
+    }
+    flush();
+  } while (!ring.park());
+}
+
+PortId Shard::open_session(SessionSpec spec) {
+  auto session = std::make_unique<Session>(std::move(spec), router_.drops());
+  const PortId id = router_.add_port(*session);
+  sessions_[id.slot] = std::move(session);
+  return id;
+}
+
+Session* Shard::session(PortId id) {
+  if (router_.port(id) == nullptr) return nullptr;
+  const auto found = sessions_.find(id.slot);
+  return found == sessions_.end() ? nullptr : found->second.get();
+}
+
+void Shard::close_session(PortId id, std::string_view reason) {
+  Session* session = this->session(id);
+  if (session == nullptr) return;
+  SessionLink* link = session->link();
+  session->detach();
+  if (link != nullptr) link->end(reason);
+  router_.remove_port(id);
+  sessions_.erase(id.slot);
+}
+
+}  // namespace penstock::router
