@@ -1,0 +1,519 @@
+#include "session/registry.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace penstock::session {
+
+using auth::Credential;
+using auth::LeaseTicket;
+using router::PortId;
+using router::Shard;
+
+struct Registry::Record {
+  SessionId id;
+  std::array<std::uint8_t, 16> key{};
+  std::shared_ptr<const Credential> credential;
+  IpAddress address;
+  std::optional<IpAddress> address6;
+  std::uint16_t shard = 0;
+  PortId port;  // none until the shard has opened it
+  bool opening = false;
+  std::vector<std::move_only_function<void(PortId)>> waiting;  // logins that came while it was being opened
+  bool attached = false;
+  std::uint64_t attachment = 0;
+  TimePoint since;
+  TimePoint detached_at;
+  Endpoint outer;
+  std::string software;
+  std::shared_ptr<router::Usage> usage = std::make_shared<router::Usage>();
+  router::MeterSnapshot last_sample;
+  router::TrafficRate rate;
+};
+
+// One login on its way through the steps, some of which wait for another loop.
+struct Registry::PendingLogin {
+  LoginRequest request;
+  EventLoop* on = nullptr;
+  Reply reply;
+  std::shared_ptr<const Credential> credential;
+  bool replaces = false;  // the older client is told to stay away
+};
+
+Registry::Registry(std::vector<Shard*> shards, Random& random, router::AddressPool pool, auth::TicketSealer sealer,
+                   router::RouteTable exits, StateFile& state, Options options)
+    : shards_(std::move(shards)),
+      random_(&random),
+      pool_(std::move(pool)),
+      sealer_(sealer),
+      routes_(std::move(exits)),
+      state_(&state),
+      options_(options),
+      expiry_(home()),
+      rates_(home()),
+      saving_(home()) {
+  publish_routes();
+  sample_rates();
+}
+
+Registry::~Registry() { *alive_ = false; }
+
+void Registry::set_authenticator(auth::Authenticator authenticator) {
+  authenticator_ = std::move(authenticator);
+  for (const auto& record : records_) {
+    if (!record) continue;
+    auto current = authenticator_.find(record->credential->name);
+    if (!current || current->epoch() != record->credential->epoch()) {
+      end(*record, "its token was removed or changed");
+    } else {
+      record->credential = std::move(current);
+    }
+  }
+  // Fixed addresses are kept from everybody else, and so are the IPv4 addresses whose IPv6 partner is somebody's.
+  for (const IpAddress& address : std::exchange(reserved_, {})) pool_.unreserve(address);
+  authenticator_.for_each([&](const Credential& credential) {
+    const auto reserve = [&](const IpAddress& address) {
+      if (auto reserved = pool_.reserve(address, credential.name); !reserved)
+        log::warn("fixed address not reserved", {{"client", credential.name}, {"error", reserved.error().message}});
+      reserved_.push_back(address);
+    };
+    if (credential.address) reserve(*credential.address);
+    if (credential.address6 && pool_.subnet6() && pool_.subnet6()->contains(*credential.address6)) {
+      const auto host = credential.address6->distance_from(pool_.subnet6()->address());
+      const auto size = pool_.subnet().last().distance_from(pool_.subnet().address());
+      if (host > 0 && host < size && pool_.subnet().address().plus(host) != pool_.server())
+        reserve(pool_.subnet().address().plus(host));
+    }
+  });
+}
+
+void Registry::restore() {
+  auto saved = state_->load();
+  if (!saved) {
+    log::warn("earlier sessions are forgotten", {{"error", saved.error().message}});
+    return;
+  }
+  std::size_t restored = 0;
+  for (const SavedSession& session : *saved) {
+    auto credential = authenticator_.find(session.credential);
+    if (!credential || credential->epoch() != session.epoch) continue;
+    if (!pool_.lease_exactly(session.address, credential->name)) continue;
+    Record& record = make_record(std::move(credential), session.address, session.key);
+    record.detached_at = home().now();
+    detached_.emplace(record.detached_at, record.id.slot);
+    ++restored;
+  }
+  if (restored != 0) log::info("sessions restored", {{"sessions", restored}});
+  schedule_expiry();
+}
+
+// ---- a login, step by step ----
+
+void Registry::login(LoginRequest request, EventLoop& on, Reply reply) {
+  auto login = std::make_shared<PendingLogin>();
+  login->request = std::move(request);
+  login->on = &on;
+  login->reply = std::move(reply);
+  home().post([this, alive = alive_, login] {
+    if (*alive) decide(login);
+  });
+}
+
+void Registry::decide(const Login& login) {
+  const LoginRequest& request = login->request;
+  if (!request.lease.empty() || request.previous_ip) ++totals_.resume_attempts;
+  if (!request.lease.empty()) return decide_lease(login);
+
+  login->credential = authenticator_.verify_token(request.token);
+  if (!login->credential) return refuse(login, {ErrorCode::unauthenticated, "invalid token"});
+  const std::string& name = login->credential->name;
+
+  if (login->credential->single) {
+    if (Record* record = find_credential(name)) {
+      // The older client must not come back by its lease: the session goes on under another key.
+      by_key_.erase(record->key);
+      random_->fill(record->key);
+      by_key_[record->key] = record;
+      login->replaces = true;
+      return take_over(login, *record, false);
+    }
+  }
+  if (request.previous_ip) {
+    Record* record = find_address_holder(*request.previous_ip);
+    if (record != nullptr && record->credential->name == name) {
+      if (!record->attached) return take_over(login, *record, true);
+      return probe_old_link(login, *record);
+    }
+  }
+  std::array<std::uint8_t, 16> key{};
+  random_->fill(key);
+  create(login, request.previous_ip, key, request.previous_ip.has_value());
+}
+
+void Registry::decide_lease(const Login& login) {
+  const auto ticket = sealer_.open(login->request.lease);
+  if (!ticket) return refuse(login, ticket.error());
+  login->credential = authenticator_.find(ticket->credential);
+  if (!login->credential || login->credential->epoch() != ticket->epoch)
+    return refuse(login, {ErrorCode::unauthenticated, "the token of this lease was removed or changed"});
+
+  if (Record* record = find_key(ticket->session_key)) return take_over(login, *record, true);
+  if (login->credential->single) {
+    if (Record* record = find_credential(login->credential->name)) {
+      if (record->attached) return refuse(login, {ErrorCode::unavailable, std::string(kReplaced)});
+      return take_over(login, *record, true);
+    }
+  }
+  create(login, ticket->address, ticket->session_key, true);
+}
+
+void Registry::probe_old_link(const Login& login, Record& record) {
+  Shard* shard = shards_[record.shard];
+  shard->loop().post([this, alive = alive_, login, shard, id = record.id, port = record.port] {
+    const auto answer = [this, alive, login, id](bool old_link_lives) {
+      home().post([this, alive, login, id, old_link_lives] {
+        if (!*alive) return;
+        Record* found = find(id);
+        if (found != nullptr && (!found->attached || !old_link_lives)) return take_over(login, *found, true);
+        std::array<std::uint8_t, 16> key{};
+        random_->fill(key);
+        create(login, std::nullopt, key, false);
+      });
+    };
+    router::Session* session = shard->session(port);
+    if (session == nullptr || session->link() == nullptr) return answer(false);
+    session->link()->probe(kProbePatience, answer);
+  });
+}
+
+void Registry::take_over(const Login& login, Record& record, bool resumed) {
+  record.credential = login->credential;
+  admit(login, record, resumed);
+}
+
+Result<IpAddress> Registry::find_address(const Credential& credential, const std::optional<IpAddress>& wanted) {
+  if (credential.address) {
+    // Whoever got it before it was this credential's must give it back.
+    if (Record* holder = find_address_holder(*credential.address))
+      end(*holder, "its address was given to another client by configuration");
+    PENSTOCK_TRY_VOID(pool_.lease_exactly(*credential.address, credential.name));
+    return *credential.address;
+  }
+  if (wanted && wanted->is_v4() && pool_.lease_exactly(*wanted, credential.name)) return *wanted;
+  auto leased = pool_.lease(credential.name);
+  if (leased || leased.error().code != ErrorCode::exhausted) return leased;
+  // Nobody's address is left: the session that has been away longest gives up its own, unless that is a fixed one.
+  for (const auto& [since, slot] : detached_) {
+    Record& record = *records_[slot];
+    if (record.credential->address) continue;
+    const IpAddress address = record.address;
+    end(record, "its address was needed for another client");
+    if (auto taken = pool_.lease(credential.name)) return taken;
+    PENSTOCK_ASSERT(!pool_.is_leased(address));
+    break;
+  }
+  return leased;
+}
+
+void Registry::create(const Login& login, std::optional<IpAddress> wanted, std::array<std::uint8_t, 16> key,
+                      bool resumed) {
+  auto address = find_address(*login->credential, wanted);
+  if (!address) return refuse(login, std::move(address).error());
+  resumed = resumed && wanted == *address;
+  Record& record = make_record(login->credential, *address, key);
+  record.shard = login->request.shard;
+  ++totals_.sessions_created;
+  log::info("address assigned", {{"client", record.credential->name},
+                                 {"address", record.address},
+                                 {"address6", record.address6 ? record.address6->to_string() : ""},
+                                 {"session", record.id.slot}});
+  changed();
+  admit(login, record, resumed);
+}
+
+// Numbers the link and, where the session is not on a shard yet, has it opened there first.
+void Registry::admit(const Login& login, Record& record, bool resumed) {
+  if (!record.attached) detached_.erase({record.detached_at, record.id.slot});
+  record.attached = true;
+  ++record.attachment;
+  record.outer = login->request.outer;
+  record.software = login->request.software;
+  if (record.port) return opened(login, record.id, record.port, resumed);
+
+  if (record.opening) {
+    // Another login is having it opened: after that one.
+    record.waiting.push_back([this, login, id = record.id, resumed](PortId port) { opened(login, id, port, resumed); });
+    return;
+  }
+  record.opening = true;
+  record.shard = login->request.shard;
+  router::SessionSpec spec{.id = record.id,
+                           .name = record.credential->name,
+                           .prefixes = prefixes_of(record),
+                           .queue_bytes = options_.queue_bytes,
+                           .usage = record.usage};
+  Shard* shard = shards_[record.shard];
+  shard->loop().post([this, alive = alive_, shard, login, resumed, spec = std::move(spec)]() mutable {
+    const SessionId id = spec.id;
+    const PortId port = shard->open_session(std::move(spec));
+    home().post([this, alive, shard, login, id, port, resumed] {
+      if (!*alive) return;
+      if (find(id) == nullptr) {  // ended meanwhile
+        shard->loop().post([shard, port] { shard->close_session(port, "ended"); });
+        return refuse(login, {ErrorCode::unavailable, "the session was ended"});
+      }
+      opened(login, id, port, resumed);
+    });
+  });
+}
+
+void Registry::opened(const Login& login, SessionId id, PortId port, bool resumed) {
+  Record* record = find(id);
+  if (record == nullptr) return refuse(login, {ErrorCode::unavailable, "the session was ended"});
+  if (!record->port) {
+    record->port = port;
+    record->opening = false;
+    for (const Prefix& prefix : prefixes_of(*record)) routes_ = routes_.with(prefix, port);
+    publish_routes();
+  }
+  const LeaseTicket ticket{.session_key = record->key,
+                           .credential = record->credential->name,
+                           .epoch = record->credential->epoch(),
+                           .address = record->address,
+                           .address6 = record->address6,
+                           .issued = home().wall_now()};
+  ++totals_.links;
+  if (resumed) ++totals_.sessions_resumed;
+  log::info(resumed ? "session resumed" : "session attached", {{"session", record->id.slot},
+                                                               {"client", record->credential->name},
+                                                               {"address", record->address},
+                                                               {"outer", login->request.outer},
+                                                               {"software", login->request.software}});
+  answer(login, Admission{.session = record->id,
+                          .port = record->port,
+                          .attachment = record->attachment,
+                          .client = record->credential->name,
+                          .address = record->address,
+                          .address6 = record->address6,
+                          .lease = sealer_.seal(ticket),
+                          .resumed = resumed,
+                          .to_old_link = login->replaces ? kReplaced : kTakenOver});
+  for (auto& next : std::exchange(record->waiting, {})) next(record->port);
+}
+
+void Registry::refuse(const Login& login, Error error) {
+  ++totals_.logins_refused;
+  log::warn("login refused", {{"outer", login->request.outer},
+                              {"client", login->credential ? login->credential->name : ""},
+                              {"reason", error.message}});
+  answer(login, std::unexpected(std::move(error)));
+}
+
+void Registry::answer(const Login& login, Result<Admission> result) {
+  login->on->post([login, result = std::move(result)]() mutable { login->reply(std::move(result)); });
+}
+
+void Registry::count_refused_login() {
+  home().post([this, alive = alive_] {
+    if (*alive) ++totals_.logins_refused;
+  });
+}
+
+// ---- links that went, sessions that end ----
+
+void Registry::detached(SessionId session, std::uint64_t attachment, std::string reason) {
+  home().post([this, alive = alive_, session, attachment, reason = std::move(reason)] {
+    if (!*alive) return;
+    Record* record = find(session);
+    // A later link has the session: its predecessor's end is no news.
+    if (record == nullptr || record->attachment != attachment || !record->attached) return;
+    record->attached = false;
+    record->detached_at = home().now();
+    detached_.emplace(record->detached_at, record->id.slot);
+    ++totals_.links_lost;
+    const auto traffic = record->usage->meter.snapshot(home().now());
+    log::info("session detached", {{"session", record->id.slot},
+                                   {"client", record->credential->name},
+                                   {"address", record->address},
+                                   {"reason", reason},
+                                   {"up_bytes", traffic.up.bytes},
+                                   {"down_bytes", traffic.down.bytes}});
+    schedule_expiry();
+  });
+}
+
+void Registry::schedule_expiry() {
+  if (detached_.empty()) return expiry_.cancel();
+  expiry_.start_at(detached_.begin()->first + options_.grace, [this] { expire(); });
+}
+
+void Registry::expire() {
+  while (!detached_.empty() && detached_.begin()->first + options_.grace <= home().now())
+    end(*records_[detached_.begin()->second], "its client did not come back in time");
+  schedule_expiry();
+}
+
+void Registry::end(Record& record, std::string_view reason) {
+  const auto traffic = record.usage->meter.snapshot(home().now());
+  log::info("session ended", {{"session", record.id.slot},
+                              {"client", record.credential->name},
+                              {"address", record.address},
+                              {"reason", reason},
+                              {"up_bytes", traffic.up.bytes},
+                              {"down_bytes", traffic.down.bytes}});
+  ++totals_.sessions_ended;
+  totals_.up.packets += traffic.up.packets;
+  totals_.up.bytes += traffic.up.bytes;
+  totals_.down.packets += traffic.down.packets;
+  totals_.down.bytes += traffic.down.bytes;
+  if (record.port) {
+    for (const Prefix& prefix : prefixes_of(record)) {
+      if (routes_.exact(prefix) == record.port) routes_ = routes_.without(prefix);
+    }
+    publish_routes();
+    Shard* shard = shards_[record.shard];
+    shard->loop().post([shard, port = record.port, words = std::string(reason)] { shard->close_session(port, words); });
+  }
+  pool_.release(record.address);
+  if (!record.attached) detached_.erase({record.detached_at, record.id.slot});
+  by_key_.erase(record.key);
+  by_address_.erase(record.address);
+  const auto [first, last] = by_credential_.equal_range(record.credential->name);
+  by_credential_.erase(std::find_if(first, last, [&](const auto& entry) { return entry.second == &record; }));
+  auto waiting = std::exchange(record.waiting, {});
+  const std::uint32_t slot = record.id.slot;
+  records_[slot].reset();
+  free_slots_.push_back(slot);
+  for (auto& next : waiting) next({});
+  changed();
+}
+
+// ---- the books ----
+
+Registry::Record& Registry::make_record(std::shared_ptr<const Credential> credential, IpAddress address,
+                                        std::array<std::uint8_t, 16> key) {
+  std::uint32_t slot = 0;
+  if (free_slots_.empty()) {
+    slot = static_cast<std::uint32_t>(records_.size());
+    records_.emplace_back();
+    generations_.push_back(0);
+  } else {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  auto record = std::make_unique<Record>();
+  record->id = {slot, ++generations_[slot]};
+  record->key = key;
+  record->address = address;
+  record->address6 = pool_.partner(address);
+  if (credential->address6) record->address6 = credential->address6;
+  record->credential = std::move(credential);
+  record->since = home().now();
+  by_key_[key] = record.get();
+  by_address_[address] = record.get();
+  by_credential_.emplace(record->credential->name, record.get());
+  records_[slot] = std::move(record);
+  return *records_[slot];
+}
+
+Registry::Record* Registry::find(SessionId id) {
+  if (id.slot >= records_.size() || !records_[id.slot]) return nullptr;
+  return records_[id.slot]->id == id ? records_[id.slot].get() : nullptr;
+}
+
+Registry::Record* Registry::find_key(const std::array<std::uint8_t, 16>& key) {
+  const auto found = by_key_.find(key);
+  return found == by_key_.end() ? nullptr : found->second;
+}
+
+Registry::Record* Registry::find_credential(std::string_view name) {
+  const auto found = by_credential_.find(name);
+  return found == by_credential_.end() ? nullptr : found->second;
+}
+
+Registry::Record* Registry::find_address_holder(const IpAddress& address) {
+  const auto found = by_address_.find(address);
+  return found == by_address_.end() ? nullptr : found->second;
+}
+
+std::vector<Prefix> Registry::prefixes_of(const Record& record) const {
+  std::vector<Prefix> prefixes{Prefix::host(record.address)};
+  if (record.address6) prefixes.push_back(Prefix::host(*record.address6));
+  return prefixes;
+}
+
+void Registry::publish_routes() {
+  for (Shard* shard : shards_) {
+    shard->loop().post([shard, routes = routes_]() mutable { shard->router().set_routes(std::move(routes)); });
+  }
+}
+
+void Registry::sample_rates() {
+  const TimePoint now = home().now();
+  for (const auto& record : records_) {
+    if (!record) continue;
+    const auto sample = record->usage->meter.snapshot(now);
+    record->rate = router::rate_between(record->last_sample, sample);
+    record->last_sample = sample;
+  }
+  rates_.start(kRateInterval, [this] { sample_rates(); });
+}
+
+std::vector<SessionStatus> Registry::sessions() const {
+  std::vector<SessionStatus> list;
+  const TimePoint now = home().now();
+  for (const auto& record : records_) {
+    if (!record) continue;
+    list.push_back({.id = record->id,
+                    .client = record->credential->name,
+                    .address = record->address,
+                    .address6 = record->address6,
+                    .attached = record->attached,
+                    .outer = record->outer,
+                    .software = record->software,
+                    .since = record->since,
+                    .detached_at = record->detached_at,
+                    .shard = record->shard,
+                    .traffic = record->usage->meter.snapshot(now),
+                    .rate = record->rate,
+                    .queued_bytes = record->usage->queued_bytes.load(std::memory_order_relaxed)});
+  }
+  return list;
+}
+
+Totals Registry::totals() const {
+  Totals totals = totals_;
+  for (const auto& record : records_) {
+    if (!record) continue;
+    const auto traffic = record->usage->meter.snapshot({});
+    totals.up.packets += traffic.up.packets;
+    totals.up.bytes += traffic.up.bytes;
+    totals.down.packets += traffic.down.packets;
+    totals.down.bytes += traffic.down.bytes;
+  }
+  return totals;
+}
+
+std::vector<SavedSession> Registry::saved() const {
+  std::vector<SavedSession> list;
+  for (const auto& record : records_) {
+    if (record)
+      list.push_back({record->key, record->credential->name, record->credential->epoch(), record->address});
+  }
+  return list;
+}
+
+// Gathers what changes in one go (a thousand clients that come back at once) into one list.
+void Registry::changed() {
+  if (saving_.running()) return;
+  saving_.start(kSaveDelay, [this] { state_->save(saved()); });
+}
+
+void Registry::save_now() {
+  saving_.cancel();
+  state_->save(saved());
+}
+
+}  // namespace penstock::session
