@@ -1,0 +1,249 @@
+#include "transport/connection.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace penstock::transport {
+namespace {
+
+// Turns are kept short so that one busy peer does not hold up the others on the loop.
+constexpr int kReadsPerTurn = 4;
+// How long a closing connection may take to hand over its last words.
+constexpr Duration kLinger = std::chrono::seconds(2);
+
+std::string seconds_text(Duration duration) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(duration).count()) + " s";
+}
+
+}  // namespace
+
+Connection::Connection(EventLoop& loop, ReadBuffer& buffer, std::unique_ptr<net::StreamSocket> socket, Channel channel,
+                       Timing timing, Handler& handler)
+    : loop_(&loop),
+      buffer_(&buffer),
+      socket_(std::move(socket)),
+      channel_(std::move(channel)),
+      timing_(timing),
+      handler_(&handler),
+      peer_(socket_->peer()),
+      last_received_(loop.now()),
+      last_progress_(loop.now()),
+      last_ping_(loop.now()),
+      timer_(std::make_unique<Timer>(loop)) {}
+
+Connection::~Connection() { *alive_ = false; }
+
+void Connection::start() {
+  if (auto started = channel_.start(); !started) return lose(std::move(started).error());
+  flush();
+  arm_read();
+  schedule_tick();
+}
+
+bool Connection::writable() const {
+  return !closing_ && !closed_ && channel_.state() == Channel::State::open && channel_.output_size() == 0;
+}
+
+void Connection::arm_read() {
+  if (closed_) return;
+  socket_->when_readable([this] { read_turn(); });
+}
+
+void Connection::read_turn() {
+  for (int reads = 0; reads < kReadsPerTurn; ++reads) {
+    const auto got = socket_->read({buffer_->bytes.get(), ReadBuffer::kSize});
+    if (!got) return finish(got.error());
+    if (!*got) break;
+    if (**got == 0) return finish({ErrorCode::closed, "the peer closed the connection"});
+    last_received_ = loop_->now();
+    auto received = channel_.receive({buffer_->bytes.get(), **got});
+    const bool alive = deliver();
+    if (!received) return lose(std::move(received).error());
+    if (!alive) break;
+    if (**got < ReadBuffer::kSize) break;  // a short read: there is nothing more for now
+  }
+  if (pong_waits_ && channel_.output_size() == 0) {
+    pong_waits_ = false;
+    after_send(channel_.send_pong(as_bytes(pong_payload_)));
+  }
+  handler_->on_turn_end();
+  flush();
+  arm_read();
+}
+
+// Hands every whole message to the handler. False: the conversation is over.
+bool Connection::deliver() {
+  if (!open_announced_ && channel_.state() == Channel::State::open) {
+    open_announced_ = true;
+    handler_->on_open();
+  }
+  while (!closing_) {
+    auto next = channel_.next();
+    if (!next) {
+      lose(std::move(next).error());
+      return false;
+    }
+    if (!*next) break;
+    const websocket::Message& message = **next;
+    if (log::enabled(log::Level::debug))
+      log::debug("frame received", {{"outer", peer_}, {"opcode", static_cast<unsigned>(message.kind)}, {"bytes", message.payload.size()}});
+    switch (message.kind) {
+      case websocket::Opcode::binary:
+        busy_ = true;
+        handler_->on_binary(message.payload);
+        break;
+      case websocket::Opcode::text: handler_->on_text(as_text(message.payload)); break;
+      case websocket::Opcode::ping:
+        pong_payload_.assign(as_text(message.payload));
+        pong_waits_ = true;
+        break;
+      case websocket::Opcode::pong: handler_->on_pong(); break;
+      case websocket::Opcode::close: {
+        const std::string_view words = as_text(message.payload);
+        ending_.close_code = message.close_code;
+        lose({ErrorCode::closed, "the peer closed the connection (code " + std::to_string(message.close_code) +
+                                     (words.empty() ? ")" : "): " + std::string(words))});
+        return false;
+      }
+      case websocket::Opcode::continuation: break;  // never leaves the decoder
+    }
+  }
+  if (!closing_ && channel_.peer_closed()) lose({ErrorCode::closed, "the peer ended the TLS session"});
+  return !closing_;
+}
+
+void Connection::send_text(std::string_view text) {
+  if (closing_ || closed_) return;
+  if (channel_.output_size() > kMaxBacklog)
+    return lose({ErrorCode::exhausted, "the peer does not read its control messages"});
+  after_send(channel_.send_text(text));
+}
+
+void Connection::send_packets(const PacketBatch& batch) {
+  if (closing_ || closed_) return;
+  busy_ = true;
+  after_send(channel_.send_packets(batch));
+}
+
+void Connection::send_ping() {
+  if (closing_ || closed_ || channel_.state() != Channel::State::open) return;
+  last_ping_ = loop_->now();
+  after_send(channel_.send_ping());
+}
+
+void Connection::after_send(const Result<void>& sent) {
+  if (!sent) return lose(sent.error());
+  flush();
+}
+
+void Connection::close(std::uint16_t code, std::string_view reason) {
+  if (closing_ || closed_) return;
+  channel_.close(code, reason);
+  lose({ErrorCode::closed, std::string(reason)});
+}
+
+// The conversation is over, but its last words may still be on their way out.
+void Connection::lose(Error error) {
+  if (closing_ || closed_) return;
+  closing_ = true;
+  closing_since_ = loop_->now();
+  ending_.error = std::move(error);
+  flush();
+  if (!closed_) schedule_tick();
+}
+
+void Connection::flush() {
+  if (closed_ || write_armed_) return;
+  ByteQueue& output = channel_.output();
+  while (!output.empty()) {
+    const auto wrote = socket_->write(output.view());
+    if (!wrote) return finish(wrote.error());
+    if (!*wrote) {
+      write_armed_ = true;
+      socket_->when_writable([this] {
+        write_armed_ = false;
+        flush();
+        if (writable()) handler_->on_writable();
+        flush();
+      });
+      return;
+    }
+    last_progress_ = loop_->now();
+    output.consume(**wrote);
+  }
+  if (closing_ && !shut_down_) {
+    shut_down_ = true;
+    socket_->shutdown_write();  // then the peer's end of stream, or kLinger, ends it
+  }
+}
+
+void Connection::schedule_tick() {
+  TimePoint next = last_received_ + timing_.silence_limit;
+  if (closing_) {
+    next = closing_since_ + kLinger;
+  } else {
+    if (channel_.state() == Channel::State::open) next = std::min(next, last_ping_ + timing_.ping_interval);
+    if (write_armed_) next = std::min(next, last_progress_ + timing_.silence_limit);
+  }
+  timer_->start_at(std::max(next, loop_->now()), [this] { tick(); });
+}
+
+void Connection::tick() {
+  const TimePoint now = loop_->now();
+  if (closing_) {
+    if (now - closing_since_ >= kLinger) return finish(ending_.error);
+  } else if (now - last_received_ >= timing_.silence_limit) {
+    return finish({ErrorCode::timed_out, "nothing was received for " + seconds_text(timing_.silence_limit)});
+  } else if (write_armed_ && now - last_progress_ >= timing_.silence_limit) {
+    return finish({ErrorCode::timed_out, "the peer took no bytes for " + seconds_text(timing_.silence_limit)});
+  } else if (now - last_ping_ >= timing_.ping_interval) {
+    last_ping_ = now;
+    if (channel_.output_size() == 0) send_ping();
+    if (closed_) return;
+    if (!std::exchange(busy_, false)) channel_.release_idle_memory();
+  }
+  schedule_tick();
+}
+
+// The socket goes away now; the owner hears of it in a turn of its own.
+void Connection::finish(Error error) {
+  if (closed_) return;
+  closed_ = true;
+  if (!closing_) ending_.error = std::move(error);
+  timer_->cancel();
+  socket_.reset();
+  loop_->post([this, alive = alive_] {
+    if (*alive) handler_->on_closed(ending_);
+  });
+}
+
+void Connection::detach() {
+  *alive_ = false;  // what is posted on the old loop has nothing to say any more
+  timer_.reset();
+  if (socket_) socket_->detach();
+  write_armed_ = false;
+  handler_ = nullptr;
+}
+
+void Connection::resume(EventLoop& loop, ReadBuffer& buffer, Timing timing, Handler& handler) {
+  loop_ = &loop;
+  buffer_ = &buffer;
+  timing_ = timing;
+  handler_ = &handler;
+  alive_ = std::make_shared<bool>(true);
+  timer_ = std::make_unique<Timer>(loop);
+  if (closed_) {
+    loop.post([this, alive = alive_] {
+      if (*alive) handler_->on_closed(ending_);
+    });
+    return;
+  }
+  socket_->adopt(loop);
+  flush();
+  arm_read();
+  if (!closed_) schedule_tick();
+}
+
+}  // namespace penstock::transport

@@ -1,0 +1,127 @@
+// Drives one Channel over one socket on one event loop: reads, writes, deadlines, the end.
+//
+//   OPENING --upgrade done--> OPEN --close()/peer/failure--> CLOSING --flushed, or 2 s--> CLOSED
+//
+// The owner is told of messages through Handler and sends through the send functions, which write at once as far as the
+// socket takes it. The rest waits in the channel's output; while anything waits there, writable() is false and packets
+// belong in the owner's queue (bounded, fair), not here. on_writable() says when there is room again.
+//
+// Liveness      Nothing received for `silence_limit`, or output that makes no progress for as long: dead. A WebSocket
+//               ping goes out every `ping_interval`, so that a healthy peer is never silent.
+// Always true   on_closed is called exactly once, last, and never inside a call of the owner's.
+// Bounds        The owner's control messages are refused (and the connection closed) when kMaxBacklog bytes wait to be
+//               sent: a peer that asks and never reads cannot grow memory. Of pings only the latest waits for its pong
+//               (RFC 6455 section 5.5.3).
+// Ownership     The Connection owns socket and channel. Destroying it closes the socket without another callback. Inside
+//               a Handler callback it may be destroyed only from on_closed.
+// Threads       Its loop's only. detach() and resume() take it to another one.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/event_loop.h"
+#include "net/stream_socket.h"
+#include "transport/channel.h"
+
+namespace penstock::transport {
+
+// What all connections of one loop share: the buffer that sockets are read into.
+struct ReadBuffer {
+  static constexpr std::size_t kSize = 128 * 1024;
+  std::unique_ptr<std::uint8_t[]> bytes{new std::uint8_t[kSize]};
+};
+
+// How a connection ended, for logs and for the decision what to do next.
+struct Ending {
+  Error error;                   // what happened, in words
+  std::uint16_t close_code = 0;  // the WebSocket close code the peer sent; 0: none
+};
+
+class Connection {
+ public:
+  static constexpr std::size_t kMaxBacklog = 256 * 1024;
+
+  struct Timing {
+    Duration ping_interval = std::chrono::seconds(20);
+    Duration silence_limit = std::chrono::seconds(60);
+  };
+
+  class Handler {
+   public:
+    virtual void on_open() = 0;
+    virtual void on_text(std::string_view text) = 0;
+    // One binary message; `bytes` is good until the call returns.
+    virtual void on_binary(ByteView bytes) = 0;
+    virtual void on_pong() {}
+    // All messages of this turn have been delivered: time to hand on what was gathered.
+    virtual void on_turn_end() {}
+    // writable() is true again.
+    virtual void on_writable() {}
+    virtual void on_closed(const Ending& ending) = 0;
+
+   protected:
+    ~Handler() = default;
+  };
+
+  Connection(EventLoop& loop, ReadBuffer& buffer, std::unique_ptr<net::StreamSocket> socket, Channel channel,
+             Timing timing, Handler& handler);
+  ~Connection();
+
+  void start();
+  bool writable() const;  // open, and nothing waits to be sent
+  void send_text(std::string_view text);
+  void send_packets(const PacketBatch& batch);
+  void send_ping();
+  // Ends the conversation: what waits is sent, then a close frame, then the socket closes.
+  void close(std::uint16_t code, std::string_view reason);
+  // Takes the connection off its loop and its handler, between callbacks; then resume() gives it to new ones, on the
+  // thread of `loop`. In between it does nothing.
+  void detach();
+  void resume(EventLoop& loop, ReadBuffer& buffer, Timing timing, Handler& handler);
+  void set_max_message(std::size_t bytes) { channel_.set_max_message(bytes); }
+
+  Endpoint peer() const { return peer_; }
+  std::string description() const { return channel_.description(); }
+  TimePoint last_received() const { return last_received_; }
+  Channel::State state() const { return channel_.state(); }
+
+ private:
+  void arm_read();
+  void read_turn();
+  bool deliver();
+  void flush();
+  void tick();
+  void schedule_tick();
+  void lose(Error error);
+  void finish(Error error);
+  void after_send(const Result<void>& sent);
+
+  EventLoop* loop_;
+  ReadBuffer* buffer_;
+  std::unique_ptr<net::StreamSocket> socket_;
+  Channel channel_;
+  Timing timing_;
+  Handler* handler_;
+  Endpoint peer_;
+
+  bool open_announced_ = false;
+  bool closing_ = false;
+  bool closed_ = false;
+  bool shut_down_ = false;
+  bool write_armed_ = false;
+  bool busy_ = false;  // packets moved since the last ping
+  bool pong_waits_ = false;
+  std::string pong_payload_;
+  Ending ending_;
+  TimePoint closing_since_;
+  TimePoint last_received_;
+  TimePoint last_progress_;  // of the output
+  TimePoint last_ping_;
+  // Outlives what runs on the loop: posted tasks ask it whether the connection is still there.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  std::unique_ptr<Timer> timer_;
+};
+
+}  // namespace penstock::transport
