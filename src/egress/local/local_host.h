@@ -1,0 +1,36 @@
+// The gateway's own inner address when there is no TUN device: it answers pings and says that nothing else is there.
+//
+// Errors ("port unreachable") are limited to kErrorsPerSecond, as RFC 1812 section 4.3.2.8 asks; what is not answered is
+// counted as not_answered.
+//
+// Ownership   borrows the shard; removes itself from the router when destroyed.
+// Threads     its shard's loop.
+// Not here    services on that address (names, an API): they will be ports of their own.
+#pragma once
+
+#include "router/shard.h"
+
+namespace penstock::egress {
+
+class LocalHost final : public router::Port {
+ public:
+  static constexpr std::uint32_t kErrorsPerSecond = 100;
+  static constexpr std::size_t kCredit = 1024 * 1024;
+
+  explicit LocalHost(router::Shard& shard);
+  ~LocalHost() override;
+
+  router::PortId id() const { return id_; }
+  void send(PacketBatch& batch) override;
+  std::size_t credit() const override { return kCredit; }
+
+ private:
+  bool may_send_error();
+
+  router::Shard* shard_;
+  router::PortId id_;
+  TimePoint window_;
+  std::uint32_t errors_ = 0;  // in the second that began at window_
+};
+
+}  // namespace penstock::egress

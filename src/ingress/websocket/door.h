@@ -1,0 +1,83 @@
+// The door on the public port: WebSocket over TLS. One a shard.
+//
+//   TcpListener --socket--> Door --> Handshake (TLS, upgrade, login) --> Registry --admission--> Link on the session's shard
+//
+// A connection is first a Handshake on the shard that it was given to, at most kLoginDeadline long. Once admitted it
+// moves, socket and TLS state and all, to the shard of its session and becomes a Link there (link.h).
+//
+// Ownership   a Door owns its handshakes and links. Shard, registry, randomness outlive it.
+// Threads     its shard's loop, except where a function says otherwise.
+// Not here    which address is listened on and how sockets are spread over the shards (gateway/).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/random.h"
+#include "net/stream_socket.h"
+#include "protocol/messages.h"
+#include "router/shard.h"
+#include "session/registry.h"
+#include "tls/engine.h"
+#include "transport/connection.h"
+
+namespace penstock::ingress {
+
+class Handshake;
+class Link;
+
+struct DoorSettings {
+  std::string path = "/";
+  transport::Connection::Timing timing;
+  // What every successful login is told; addresses and lease are filled in for each.
+  protocol::AuthResponse welcome;
+};
+
+class Door {
+ public:
+  // TLS, upgrade and the first message together (docs/PROTOCOL.md).
+  static constexpr Duration kLoginDeadline = std::chrono::seconds(10);
+  // A first message is a token and a few words.
+  static constexpr std::size_t kMaxLoginMessage = 16 * 1024;
+  // Plain v1: the largest packet and a little more, so that one too large by a header is a drop, not an end.
+  static constexpr std::size_t kMaxMessage = 64 * 1024 + 256;
+
+  Door(router::Shard& shard, session::Registry& registry, Random& random,
+       std::shared_ptr<const DoorSettings> settings);
+  ~Door();
+  Door(const Door&) = delete;
+  Door& operator=(const Door&) = delete;
+
+  // The doors of all shards by index, this one among them: where admitted connections go.
+  void set_doors(std::vector<Door*> doors) { doors_ = std::move(doors); }
+  // For connections from now on; those that are there keep theirs.
+  void set_tls(std::shared_ptr<tls::ServerContext> context) { tls_ = std::move(context); }
+
+  // A socket that was accepted and detached from the loop that accepted it.
+  void welcome(std::unique_ptr<net::StreamSocket> socket);
+  // Says goodbye to everybody: to Penstock's clients in words, to all with close code 1001. Nobody new is let in.
+  void stop();
+  std::size_t connections() const { return handshakes_.size() + links_.size(); }
+
+ private:
+  friend class Handshake;
+  friend class Link;
+  void admit(std::unique_ptr<transport::Connection> connection, session::Admission admission, std::string software);
+  void remove(Handshake& handshake);
+  void remove(Link& link);
+
+  router::Shard* shard_;
+  session::Registry* registry_;
+  Random* random_;
+  std::shared_ptr<const DoorSettings> settings_;
+  std::shared_ptr<tls::ServerContext> tls_;
+  std::vector<Door*> doors_;
+  transport::ReadBuffer buffer_;
+  bool stopping_ = false;
+  std::unordered_map<Handshake*, std::unique_ptr<Handshake>> handshakes_;
+  std::unordered_map<Link*, std::unique_ptr<Link>> links_;
+};
+
+}  // namespace penstock::ingress

@@ -1,0 +1,97 @@
+#include "ingress/websocket/handshake.h"
+
+#include <utility>
+#include <variant>
+
+#include "base/log.h"
+
+namespace penstock::ingress {
+namespace {
+
+// What a stranger says of itself goes into logs and status: not more than a line's worth of it.
+constexpr std::size_t kMaxSoftwareName = 64;
+
+}  // namespace
+
+Handshake::Handshake(Door& door, std::unique_ptr<net::StreamSocket> socket, transport::Channel channel)
+    : door_(&door),
+      connection_(std::make_unique<transport::Connection>(door.shard_->loop(), door.buffer_, std::move(socket),
+                                                          std::move(channel), door.settings_->timing, *this)),
+      deadline_(door.shard_->loop()),
+      outer_(connection_->peer()) {}
+
+Handshake::~Handshake() { *alive_ = false; }
+
+void Handshake::start() {
+  connection_->start();
+  deadline_.start(Door::kLoginDeadline, [this] {
+    log::debug("login deadline passed", {{"outer", outer_}});
+    connection_->close(1008, "no login in time");
+  });
+}
+
+void Handshake::on_text(std::string_view text) {
+  if (refused_) return;
+  if (logging_in_) return refuse("one login at a time");
+  auto message = protocol::parse_control(text);
+  if (!message) {
+    // A peer that does not know better may try again until the deadline; it is not told twice about its own errors.
+    connection_->send_text(protocol::to_json(protocol::ErrorMessage{message.error().message}));
+    return;
+  }
+  if (auto* auth = std::get_if<protocol::Auth>(&*message)) {
+    software_ = auth->client.substr(0, kMaxSoftwareName);
+    return log_in({.token = std::move(auth->token)});
+  }
+  if (auto* reconnect = std::get_if<protocol::Reconnect>(&*message)) {
+    software_ = reconnect->client.substr(0, kMaxSoftwareName);
+    return log_in({.token = std::move(reconnect->token),
+                   .lease = std::move(reconnect->lease),
+                   .previous_ip = reconnect->previous_ip});
+  }
+  if (std::holds_alternative<protocol::Ping>(*message))
+    return connection_->send_text(protocol::to_json(protocol::Pong{}));
+  if (std::holds_alternative<protocol::Pong>(*message) || std::holds_alternative<protocol::ErrorMessage>(*message))
+    return;
+  refuse("log in first");
+}
+
+void Handshake::on_binary(ByteView) {
+  if (!refused_) connection_->close(1008, "log in first");
+  refused_ = true;
+}
+
+void Handshake::log_in(session::LoginRequest request) {
+  logging_in_ = true;
+  request.software = software_;
+  request.outer = outer_;
+  request.shard = door_->shard_->index();
+  // The answer may come when this handshake is gone; then the session it opened must hear of it.
+  door_->registry_->login(std::move(request), door_->shard_->loop(),
+                          [this, alive = alive_, registry = door_->registry_](Result<session::Admission> result) {
+                            if (*alive) return answered(std::move(result));
+                            if (result)
+                              registry->detached(result->session, result->attachment, "the client left during its login");
+                          });
+}
+
+void Handshake::answered(Result<session::Admission> result) {
+  logging_in_ = false;
+  if (!result) return refuse(result.error().message);
+  deadline_.cancel();
+  door_->admit(std::move(connection_), std::move(*result), std::move(software_));
+  door_->remove(*this);
+}
+
+void Handshake::refuse(std::string_view error) {
+  refused_ = true;
+  connection_->send_text(protocol::to_json(protocol::AuthResponse{.success = false, .error = std::string(error)}));
+  connection_->close(1008, error);
+}
+
+void Handshake::on_closed(const transport::Ending& ending) {
+  log::debug("connection closed before login", {{"outer", outer_}, {"reason", ending.error.message}});
+  door_->remove(*this);
+}
+
+}  // namespace penstock::ingress

@@ -1,0 +1,142 @@
+#include "ingress/websocket/link.h"
+
+#include <chrono>
+#include <utility>
+#include <variant>
+
+#include "base/log.h"
+
+namespace penstock::ingress {
+namespace {
+
+// RFC 6455 section 7.4.1.
+constexpr std::uint16_t kGoingAway = 1001;
+constexpr std::uint16_t kPolicy = 1008;
+
+}  // namespace
+
+Link::Link(Door& door, std::unique_ptr<transport::Connection> connection, session::Admission admission,
+           std::string software)
+    : door_(&door),
+      connection_(std::move(connection)),
+      admission_(std::move(admission)),
+      software_(std::move(software)),
+      probe_deadline_(door.shard_->loop()) {}
+
+Link::~Link() { *alive_ = false; }
+
+router::Session* Link::session() { return attached_ ? door_->shard_->session(admission_.port) : nullptr; }
+
+void Link::start() {
+  connection_->set_max_message(Door::kMaxMessage);
+  connection_->resume(door_->shard_->loop(), door_->buffer_, door_->settings_->timing, *this);
+  router::Session* session = door_->shard_->session(admission_.port);
+  attached_ = session != nullptr && session->attach(*this, admission_.attachment, admission_.to_old_link);
+  if (!attached_) return connection_->close(kPolicy, "the session was ended");
+  connection_->send_text(protocol::to_json(response()));
+}
+
+protocol::AuthResponse Link::response() const {
+  protocol::AuthResponse response = door_->settings_->welcome;
+  response.success = true;
+  response.assigned_ip = admission_.address;
+  if (software_.empty()) {
+    // A plain v1 client gets the fields of v1 and no others.
+    return {.success = true,
+            .assigned_ip = response.assigned_ip,
+            .subnet = response.subnet,
+            .server_ip = response.server_ip,
+            .mtu = response.mtu};
+  }
+  response.assigned_ip6 = admission_.address6;
+  response.lease = admission_.lease;
+  response.resumed = admission_.resumed;
+  return response;
+}
+
+void Link::on_text(std::string_view text) {
+  alive_seen();
+  const auto message = protocol::parse_control(text);
+  if (!message) {
+    connection_->send_text(protocol::to_json(protocol::ErrorMessage{message.error().message}));
+  } else if (std::holds_alternative<protocol::Ping>(*message)) {
+    connection_->send_text(protocol::to_json(protocol::Pong{}));
+  } else if (std::holds_alternative<protocol::Auth>(*message) || std::holds_alternative<protocol::Reconnect>(*message)) {
+    connection_->send_text(protocol::to_json(protocol::ErrorMessage{"this connection is logged in already"}));
+  }
+  // The rest (pong, error, what only a server says) asks for no answer.
+}
+
+void Link::on_binary(ByteView bytes) {
+  alive_seen();
+  if (bytes.size() > Packet::kMaxSize) return door_->shard_->router().drops().count(router::Drop::malformed);
+  received_.push_back(Packet::copy_of(bytes));
+}
+
+void Link::on_turn_end() {
+  if (received_.empty()) return;
+  if (router::Session* session = this->session()) {
+    door_->shard_->router().from_session(*session, received_);
+  } else {
+    door_->shard_->router().drops().count(router::Drop::session_gone, received_.size());
+    received_.clear();
+  }
+}
+
+void Link::packets_waiting() {
+  if (std::exchange(pump_posted_, true)) return;
+  door_->shard_->loop().post([this, alive = alive_] {
+    if (!*alive) return;
+    pump_posted_ = false;
+    pump();
+  });
+}
+
+void Link::pump() {
+  router::Session* session = this->session();
+  while (session != nullptr && session->has_packets() && connection_->writable()) {
+    session->take(sending_, kBurst);
+    connection_->send_packets(sending_);
+    sending_.clear();
+  }
+}
+
+void Link::probe(Duration patience, std::move_only_function<void(bool)> answer) {
+  if (probe_answer_) std::exchange(probe_answer_, nullptr)(false);
+  probe_answer_ = std::move(answer);
+  connection_->send_ping();
+  probe_deadline_.start(patience, [this] { std::exchange(probe_answer_, nullptr)(false); });
+}
+
+void Link::alive_seen() {
+  if (!probe_answer_) return;
+  probe_deadline_.cancel();
+  std::exchange(probe_answer_, nullptr)(true);
+}
+
+// The session has another link, or none any more; this one has nothing to report.
+void Link::end(std::string_view reason) {
+  attached_ = false;
+  close(kPolicy, reason);
+}
+
+void Link::say_goodbye() { close(kGoingAway, "the gateway is shutting down"); }
+
+void Link::close(std::uint16_t code, std::string_view reason) {
+  if (!software_.empty())
+    connection_->send_text(protocol::to_json(protocol::Goodbye{.reason = std::string(reason)}));
+  connection_->close(code, reason);
+}
+
+void Link::on_closed(const transport::Ending& ending) {
+  if (probe_answer_) std::exchange(probe_answer_, nullptr)(false);
+  if (router::Session* session = this->session()) {
+    session->detach();
+    log::debug("link closed", {{"session", admission_.session.slot}, {"reason", ending.error.message}});
+  }
+  attached_ = false;
+  door_->registry_->detached(admission_.session, admission_.attachment, ending.error.message);
+  door_->remove(*this);
+}
+
+}  // namespace penstock::ingress
