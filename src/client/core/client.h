@@ -1,0 +1,162 @@
+// The client: connects, logs in, carries packets, and comes back, for ever.
+//
+//   CONNECTING --auth_response--> CONNECTED
+//       ^    \                        |
+//       |     +--- failed ---+        | lost
+//       |                    v        v
+//       +--- backoff over -- WAITING <-+
+//
+// The interface stays up while there is no connection, with the addresses it has, so programs on this machine see a
+// network that is slow for a while and not one that is gone. It is configured again only where the gateway says
+// something else than before.
+//
+// How it comes back   by its lease, if it has one, which the gateway resumes at once and without the token; if the lease
+//                     is refused, by its token and the address it had. A client that was told that another one replaced
+//                     it (session kReplaced) only tries its lease, rarely: the two must not take turns.
+// Liveness            a ping every third of reconnect.dead_after; nothing received for dead_after means lost.
+// Several gateways    are tried in their order, one after the other; the wait comes after the last one has failed.
+// Bounds              packets wait in a queue of kQueueBytes; while there is no connection they are dropped. Both are
+//                     counted.
+// Ownership           borrows everything it is given. Destroying it closes the connection without a word; stop() says
+//                     goodbye first.
+// Threads             its loop's.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/event_loop.h"
+#include "base/random.h"
+#include "client/core/backoff.h"
+#include "client/core/tunnel.h"
+#include "config/client_config.h"
+#include "net/connect.h"
+#include "packet/packet_queue.h"
+#include "protocol/messages.h"
+#include "tls/engine.h"
+#include "transport/connection.h"
+
+namespace penstock::client {
+
+enum class State : std::uint8_t { connecting, connected, waiting, stopped };
+std::string_view to_string(State state);
+
+// What `penstock status` shows.
+struct Status {
+  State state = State::connecting;
+  std::string gateway;  // the URL in use or tried last
+  std::optional<Endpoint> outer;
+  std::optional<IpAddress> address;
+  std::optional<IpAddress> address6;
+  std::optional<Prefix> subnet;
+  std::optional<IpAddress> server_ip;
+  int mtu = 0;
+  std::optional<Duration> connected_for;
+  std::optional<Duration> retry_in;
+  std::string last_error;
+  std::uint64_t up_packets = 0;
+  std::uint64_t up_bytes = 0;
+  std::uint64_t down_packets = 0;
+  std::uint64_t down_bytes = 0;
+  std::uint64_t attempts = 0;    // to connect
+  std::uint64_t successes = 0;   // logins
+  std::uint64_t resumed = 0;     // of which got their session back
+  std::uint64_t dropped_not_connected = 0;
+  std::uint64_t dropped_queue_full = 0;
+  std::uint64_t dropped_interface = 0;
+  std::uint64_t dropped_malformed = 0;
+};
+
+// Keeps the lease between runs of the program. It is a secret.
+class LeaseStore {
+ public:
+  virtual ~LeaseStore() = default;
+  virtual std::string load() = 0;  // empty: none
+  virtual void save(const std::string& lease) = 0;
+};
+
+struct Surroundings {
+  EventLoop& loop;
+  Random& random;
+  net::Resolver& resolver;
+  net::SocketFactory& sockets;
+  Tunnel& tunnel;
+  LeaseStore& lease;
+  std::shared_ptr<tls::ClientContext> tls;  // null: without TLS, in tests
+  std::string software;                     // "penstock/0.1.0 linux"
+};
+
+class Client final : public transport::Connection::Handler {
+ public:
+  static constexpr std::size_t kQueueBytes = 1024 * 1024;
+  static constexpr std::size_t kTunnelBatch = 256;
+  static constexpr std::size_t kBurst = 128 * 1024;
+  static constexpr std::size_t kMaxMessage = 64 * 1024 + 256;
+
+  Client(const ClientConfig& config, Surroundings surroundings);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  void start();
+  // Closes the connection in an orderly way and stays stopped; `done` runs when that is over.
+  void stop(Task done);
+  // Called once, from the loop, when going on is impossible: the interface is gone.
+  void on_failure(std::move_only_function<void(Error)> callback) { failed_ = std::move(callback); }
+  Status status() const;
+
+ private:
+  void attempt();
+  void connected(Result<std::unique_ptr<net::StreamSocket>> socket);
+  void log_in();
+  void logged_in(const protocol::AuthResponse& response);
+  void login_refused(const std::string& error);
+  Result<void> apply(const protocol::AuthResponse& response);
+  void retry(const std::string& error);
+  void wait(Duration delay, const std::string& error);
+  void drop_connection();
+
+  void on_open() override { log_in(); }
+  void on_text(std::string_view text) override;
+  void on_binary(ByteView bytes) override;
+  void on_turn_end() override;
+  void on_writable() override { pump(); }
+  void on_closed(const transport::Ending& ending) override;
+
+  void arm_tunnel();
+  void tunnel_turn();
+  void pump();
+
+  ClientConfig config_;
+  Surroundings around_;
+  transport::ReadBuffer buffer_;
+  net::Connector connector_;
+  Backoff backoff_;
+  Timer retry_timer_;
+  Timer login_deadline_;
+  std::unique_ptr<transport::Connection> connection_;
+  std::move_only_function<void(Error)> failed_;
+  Task stopped_;
+
+  State state_ = State::waiting;
+  std::size_t next_url_ = 0;
+  std::string lease_;
+  bool tried_lease_ = false;
+  std::optional<std::string> refusal_;  // of the login on the present connection
+  bool replaced_ = false;
+  bool stopping_ = false;
+  Duration wait_at_least_{};
+  std::optional<protocol::AuthResponse> settings_;  // of the last successful login
+  std::optional<TunnelSettings> tunnel_settings_;
+  TimePoint connected_since_;
+  TimePoint retry_at_;
+  PacketQueue queue_{kQueueBytes};
+  PacketBatch from_tunnel_;
+  PacketBatch sending_;
+  PacketBatch received_;
+  Status counters_;  // only what counts up, and last_error
+};
+
+}  // namespace penstock::client

@@ -1,0 +1,39 @@
+// The client's end of the virtual network on this machine: an interface with addresses and routes that packets go
+// through. A seam: linux/ has the TUN device, windows/ will have Wintun, tests have one in memory.
+//
+// Threads     the client's loop.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/ip.h"
+#include "base/result.h"
+#include "packet/packet.h"
+
+namespace penstock::client {
+
+struct TunnelSettings {
+  // Each with the length of its subnet, which the machine routes to the interface.
+  std::vector<std::pair<IpAddress, int>> addresses;
+  std::vector<Prefix> routes;  // more prefixes to send into the tunnel
+  int mtu = 0;                 // bytes
+  friend bool operator==(const TunnelSettings&, const TunnelSettings&) = default;
+};
+
+class Tunnel {
+ public:
+  virtual ~Tunnel() = default;
+
+  // What is wanted now; what is already so stays untouched. The message of a refusal names the setting.
+  virtual Result<void> configure(const TunnelSettings& settings) = 0;
+  // Appends up to `max` packets that the machine wants sent; 0: none now. Refusal: the interface is gone.
+  virtual Result<std::size_t> read(PacketBatch& into, std::size_t max) = 0;
+  // False: the machine refused this packet.
+  virtual bool write(const Packet& packet) = 0;
+  // Runs `task` once, as soon as read() has something to say.
+  virtual void when_readable(Task task) = 0;
+};
+
+}  // namespace penstock::client

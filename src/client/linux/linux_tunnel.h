@@ -1,0 +1,30 @@
+// The client's tunnel on Linux: a TUN device with netlink.
+//
+// Ownership   owns the interface, which is gone (or as it was found) when this is destroyed. The loop outlives it.
+// Threads     the loop's.
+#pragma once
+
+#include <memory>
+
+#include "client/core/tunnel.h"
+#include "tun/interface.h"
+
+namespace penstock::client {
+
+class LinuxTunnel final : public Tunnel {
+ public:
+  static Result<std::unique_ptr<LinuxTunnel>> create(EventLoop& loop, const tun::InterfaceOptions& options);
+
+  Result<void> configure(const TunnelSettings& settings) override;
+  Result<std::size_t> read(PacketBatch& into, std::size_t max) override { return interface_->device().read(into, max); }
+  bool write(const Packet& packet) override { return interface_->device().write(packet); }
+  void when_readable(Task task) override { watch_->when_readable(std::move(task)); }
+
+ private:
+  LinuxTunnel(EventLoop& loop, std::unique_ptr<tun::Interface> interface);
+
+  std::unique_ptr<tun::Interface> interface_;
+  std::unique_ptr<Watch> watch_;  // destroyed before the interface
+};
+
+}  // namespace penstock::client
