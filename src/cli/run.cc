@@ -1,0 +1,70 @@
+// server, client, check-config, version, and how errors are told.
+
+#include <algorithm>
+#include <iostream>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "cli/commands.h"
+#include "client/linux/process.h"
+#include "config/client_config.h"
+#include "config/server_config.h"
+#include "gateway/process.h"
+
+namespace penstock::cli {
+
+int report(const Error& error) {
+  std::cerr << "penstock: " << error.message << "\n";
+  switch (error.code) {
+    case ErrorCode::invalid_argument:
+    case ErrorCode::not_found:
+    case ErrorCode::unauthenticated: return kConfiguration;
+    case ErrorCode::address_in_use: return kInUse;
+    case ErrorCode::permission_denied: return kPermission;
+    default: return kFailure;
+  }
+}
+
+int report_configuration(const Error& error) {
+  std::cerr << error.message << "\n";
+  return error.code == ErrorCode::permission_denied ? kPermission : kConfiguration;
+}
+
+int run_server_command(const ConfigOptions& options) {
+  const auto config = load_server_config(options.file, options.overrides);
+  if (!config) return report_configuration(config.error());
+  log::configure(config->logging.level, config->logging.format);
+  const auto outcome = gateway::run_server(*config);
+  return outcome ? kOk : report(outcome.error());
+}
+
+int run_client_command(const ConfigOptions& options) {
+  const auto config = load_client_config(options.file, options.overrides);
+  if (!config) return report_configuration(config.error());
+  log::configure(config->logging.level, config->logging.format);
+  const auto outcome = client::run_client(*config);
+  return outcome ? kOk : report(outcome.error());
+}
+
+int check_config(const ConfigOptions& options, const std::string& kind) {
+  const auto server = load_server_config(options.file, options.overrides);
+  const auto client = load_client_config(options.file, options.overrides);
+  const bool is_client = kind == "client" || (kind.empty() && !server && client);
+  const bool ok = is_client ? client.has_value() : server.has_value();
+  if (ok) {
+    std::cout << options.file << ": ok (" << (is_client ? "client" : "server") << ")\n";
+    return kOk;
+  }
+  if (is_client) return report_configuration(client.error());
+  // Neither fits: the kind with fewer complaints is the one that was meant.
+  const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
+  const bool client_closer = kind.empty() && lines(client.error().message) < lines(server.error().message);
+  return report_configuration(client_closer ? client.error() : server.error());
+}
+
+int print_version() {
+  std::cout << "penstock " << kVersion << "\n";
+  return kOk;
+}
+
+}  // namespace penstock::cli

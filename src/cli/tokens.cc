@@ -1,0 +1,168 @@
+// token new, token list, token revoke, profile: who may connect.
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <utility>
+
+#include "auth/authenticator.h"
+#include "base/atomic_file.h"
+#include "base/digest.h"
+#include "base/random.h"
+#include "cli/commands.h"
+#include "config/server_config.h"
+#include "config/token_record.h"
+#include "gateway/process.h"
+#include "tls/certificate.h"
+
+namespace penstock::cli {
+namespace {
+
+Result<std::vector<TokenRecord>> issued_tokens(const ServerConfig& config) {
+  auto records = load_token_file(gateway::token_file_path(config));
+  if (!records && records.error().code == ErrorCode::not_found) return std::vector<TokenRecord>{};
+  return records;
+}
+
+Result<void> save_tokens(const ServerConfig& config, const std::vector<TokenRecord>& records) {
+  std::error_code error;
+  std::filesystem::create_directories(config.paths.state_dir, error);
+  if (error) return fail(ErrorCode::permission_denied, config.paths.state_dir.string() + ": " + error.message());
+  return write_file_atomically(gateway::token_file_path(config), as_bytes(token_file_text(records)), 0600);
+}
+
+bool known(const std::vector<TokenRecord>& records, const std::string& name) {
+  return std::any_of(records.begin(), records.end(), [&](const TokenRecord& record) { return record.name == name; });
+}
+
+bool valid_name(const std::string& name) {
+  return !name.empty() && name.size() <= 64 &&
+         name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@-") ==
+             std::string::npos;
+}
+
+Result<std::string> client_config_text(const ServerConfig& config, const std::string& name, const std::string& token) {
+  if (!config.server.public_url) {
+    return fail(ErrorCode::invalid_argument,
+                "server.public_url is not set: say there how clients reach this gateway, such as "
+                "wss://vpn.example.org/");
+  }
+  PENSTOCK_TRY(const auto pin, tls::pin_of_certificate_file(config.server.tls_cert.string()));
+  return "# Penstock client \"" + name +
+         "\". Keep this file secret: whoever has it can join the network.\n"
+         "# Start it with: sudo penstock client --config THIS_FILE\n"
+         "server:\n"
+         "  url: " +
+         config.server.public_url->to_string() +
+         "\n"
+         "  # The gateway's public key. It must be replaced here when the gateway gets a new key.\n"
+         "  pin: \"" +
+         pin +
+         "\"\n"
+         "auth:\n"
+         "  token: \"" +
+         token +
+         "\"\n"
+         "vpn:\n"
+         "  interface_name: VPN\n"
+         "  mtu: " +
+         std::to_string(config.vpn.mtu) + "\n";
+}
+
+Result<TokenRecord> new_record(const ServerConfig& config, const ProfileOptions& options, const std::string& token) {
+  TokenRecord record{.name = options.name, .sha256 = sha256(as_bytes(token)), .single = options.single};
+  if (!options.address.empty()) {
+    PENSTOCK_TRY(const auto address, IpAddress::parse(options.address));
+    if (!config.vpn.subnet.contains(address) || address == config.vpn.server_ip)
+      return fail(ErrorCode::invalid_argument, "--address " + options.address + " is no client address of vpn.subnet " +
+                                                   config.vpn.subnet.to_string());
+    record.address = address;
+    record.single = true;
+  }
+  return record;
+}
+
+Result<void> issue(const ServerConfig& config, const ProfileOptions& options) {
+  if (!valid_name(options.name))
+    return fail(ErrorCode::invalid_argument, "\"" + options.name + "\" is no name: 1 to 64 of A-Z a-z 0-9 _ . @ -");
+  PENSTOCK_TRY(auto records, issued_tokens(config));
+  if (known(records, options.name) || known(config.auth.tokens, options.name)) {
+    return fail(ErrorCode::invalid_argument, "there is a token named \"" + options.name +
+                                                 "\" already; a token is shown only once: choose another name, or "
+                                                 "first `penstock token revoke " + options.name + "`");
+  }
+  SystemRandom random;
+  const std::string token = auth::new_token(random);
+  PENSTOCK_TRY(auto record, new_record(config, options, token));
+  for (const std::vector<TokenRecord>* list : {&std::as_const(records), &config.auth.tokens}) {
+    for (const TokenRecord& other : *list) {
+      if (record.address && other.address == record.address)
+        return fail(ErrorCode::invalid_argument, "--address " + options.address + " belongs to \"" + other.name + "\"");
+    }
+  }
+  PENSTOCK_TRY(const auto text, client_config_text(config, options.name, token));
+  records.push_back(std::move(record));
+  // First the file for the client: a token that could not be handed over is not issued.
+  if (!options.output.empty()) PENSTOCK_TRY_VOID(write_file_atomically(options.output, as_bytes(text), 0600));
+  PENSTOCK_TRY_VOID(save_tokens(config, records));
+  if (options.output.empty()) {
+    std::cout << text;
+  } else {
+    std::cout << "client configuration written to " << options.output << "\n";
+  }
+  return {};
+}
+
+}  // namespace
+
+int token_new(const std::string& name) {
+  SystemRandom random;
+  const std::string token = auth::new_token(random);
+  std::cout << "token (for auth.token of the client; it is not shown again):\n  " << token
+            << "\nrecord (for auth.tokens of the server):\n  - { name: " << (name.empty() ? "new-client" : name)
+            << ", sha256: " << to_hex(sha256(as_bytes(token))) << " }\n";
+  return kOk;
+}
+
+int token_list(const ConfigOptions& options) {
+  const auto config = load_server_config(options.file, options.overrides);
+  if (!config) return report_configuration(config.error());
+  const auto issued = issued_tokens(*config);
+  if (!issued) return report(issued.error());
+  const auto print = [](const std::vector<TokenRecord>& records, const char* where) {
+    for (const TokenRecord& record : records) {
+      std::cout << record.name << "  " << where << (record.single ? "  single" : "");
+      if (record.address) std::cout << "  " << record.address->to_string();
+      std::cout << "\n";
+    }
+  };
+  print(config->auth.tokens, "configured");
+  print(*issued, "issued");
+  return kOk;
+}
+
+int token_revoke(const ConfigOptions& options, const std::string& name) {
+  const auto config = load_server_config(options.file, options.overrides);
+  if (!config) return report_configuration(config.error());
+  auto issued = issued_tokens(*config);
+  if (!issued) return report(issued.error());
+  if (std::erase_if(*issued, [&](const TokenRecord& record) { return record.name == name; }) == 0) {
+    if (known(config->auth.tokens, name)) {
+      return report({ErrorCode::invalid_argument,
+                     "\"" + name + "\" stands in " + options.file + ": remove it from auth.tokens there"});
+    }
+    return report({ErrorCode::not_found, "no token named \"" + name + "\" was issued; see `penstock token list`"});
+  }
+  if (auto saved = save_tokens(*config, *issued); !saved) return report(saved.error());
+  std::cout << "revoked " << name << "; a running gateway ends its sessions within seconds\n";
+  return kOk;
+}
+
+int make_profile(const ProfileOptions& options) {
+  const auto config = load_server_config(options.server.file, options.server.overrides);
+  if (!config) return report_configuration(config.error());
+  const auto issued = issue(*config, options);
+  return issued ? kOk : report(issued.error());
+}
+
+}  // namespace penstock::cli

@@ -1,0 +1,162 @@
+#include "gateway/core.h"
+
+#include <atomic>
+#include <utility>
+
+namespace penstock::gateway {
+namespace {
+
+protocol::AuthResponse welcome_of(const ServerConfig& config) {
+  protocol::AuthResponse welcome;
+  welcome.subnet = config.vpn.subnet;
+  welcome.server_ip = config.vpn.server_ip;
+  welcome.mtu = static_cast<std::uint32_t>(config.vpn.mtu);
+  welcome.subnet6 = config.vpn.subnet6;
+  welcome.server_ip6 = config.vpn.server_ip6;
+  welcome.routes = config.push.routes;
+  welcome.exclude = config.push.exclude;
+  if (const auto& dns = config.push.dns; !dns.servers.empty() || !dns.search.empty() || !dns.split.empty())
+    welcome.dns = protocol::DnsSettings{dns.servers, dns.search, dns.split};
+  const auto seconds = [](auto duration) {
+    return static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::seconds>(duration).count());
+  };
+  welcome.keepalive_seconds = seconds(config.session.keepalive);
+  welcome.grace_seconds = seconds(config.session.grace);
+  return welcome;
+}
+
+// What is routed before anybody has joined. Addresses of the subnets that nobody has lead nowhere (and not out by the
+// default route); with a TUN device everything else goes to the kernel, which forwards it if it is set up to.
+router::RouteTable exits_of(const ServerConfig& config, router::PortId gateway, bool tun) {
+  router::RouteTable routes;
+  routes = routes.with(config.vpn.subnet, router::kNobody);
+  routes = routes.with(Prefix::host(config.vpn.server_ip), gateway);
+  if (config.vpn.subnet6) routes = routes.with(*config.vpn.subnet6, router::kNobody);
+  if (config.vpn.server_ip6) routes = routes.with(Prefix::host(*config.vpn.server_ip6), gateway);
+  if (tun) {
+    routes = routes.with(Prefix(IpAddress{}, 0), gateway);
+    if (config.vpn.subnet6) routes = routes.with(Prefix(IpAddress::from_bytes(std::array<std::uint8_t, 16>{}), 0), gateway);
+  }
+  return routes;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const auth::TicketSealer::Key& lease_key,
+                                           Surroundings surroundings) {
+  std::unique_ptr<Core> core(new Core(std::move(surroundings)));
+  Surroundings& around = core->around_;
+  for (EventLoop* loop : around.loops) {
+    const auto index = static_cast<std::uint16_t>(core->shards_.size());
+    core->shards_.push_back(std::make_unique<router::Shard>(index, *loop));
+  }
+  router::Shard::connect(core->shards_);
+  router::Shard& home = *core->shards_.front();
+
+  PENSTOCK_TRY(auto pool, router::AddressPool::create(config.vpn.subnet, config.vpn.server_ip, config.vpn.subnet6,
+                                                      home.loop()));
+  router::PortId gateway;
+  if (around.device != nullptr) {
+    core->tun_exit_ = std::make_unique<egress::TunExit>(home, *around.device, std::move(around.device_lost));
+    gateway = core->tun_exit_->id();
+  } else {
+    core->local_host_ = std::make_unique<egress::LocalHost>(home);
+    gateway = core->local_host_->id();
+  }
+
+  std::vector<router::Shard*> shards;
+  for (const auto& shard : core->shards_) shards.push_back(shard.get());
+  core->registry_ = std::make_unique<session::Registry>(
+      shards, around.random, std::move(pool), auth::TicketSealer(lease_key),
+      exits_of(config, gateway, around.device != nullptr), around.state,
+      session::Options{.grace = config.session.grace, .queue_bytes = config.session.queue});
+
+  auto settings = std::make_shared<ingress::DoorSettings>();
+  settings->path = config.server.path;
+  settings->timing = {.ping_interval = config.session.keepalive, .silence_limit = config.session.link_timeout};
+  settings->welcome = welcome_of(config);
+  std::vector<ingress::Door*> doors;
+  for (const auto& shard : core->shards_) {
+    core->doors_.push_back(std::make_unique<ingress::Door>(*shard, *core->registry_, around.random, settings));
+    doors.push_back(core->doors_.back().get());
+  }
+  for (ingress::Door* door : doors) door->set_doors(doors);
+  core->stop_timer_ = std::make_unique<Timer>(home.loop());
+  return core;
+}
+
+Core::~Core() = default;
+
+void Core::set_tls(std::shared_ptr<tls::ServerContext> context) {
+  for (std::size_t i = 0; i < doors_.size(); ++i) {
+    shards_[i]->loop().post([door = doors_[i].get(), context] { door->set_tls(context); });
+  }
+}
+
+void Core::start() {
+  if (tun_exit_) tun_exit_->start();
+}
+
+void Core::accept(std::unique_ptr<net::StreamSocket> socket) {
+  const std::size_t index = next_door_++ % doors_.size();
+  socket->detach();
+  shards_[index]->loop().post([door = doors_[index].get(), socket = std::move(socket)]() mutable {
+    door->welcome(std::move(socket));
+  });
+}
+
+void Core::stop(Duration patience, Task done) {
+  registry_->save_now();
+  for (std::size_t i = 0; i < doors_.size(); ++i) {
+    shards_[i]->loop().post([door = doors_[i].get()] { door->stop(); });
+  }
+  await_closed(shards_.front()->loop().now() + patience, std::move(done));
+}
+
+// Asks every door in turn how many connections it still has, until there are none.
+void Core::await_closed(TimePoint deadline, Task done) {
+  struct Round {
+    std::atomic<std::size_t> doors_left;
+    std::atomic<std::size_t> connections{0};
+    Task done;
+  };
+  auto round = std::make_shared<Round>();
+  round->doors_left = doors_.size();
+  round->done = std::move(done);
+  EventLoop& home = shards_.front()->loop();
+  for (std::size_t i = 0; i < doors_.size(); ++i) {
+    shards_[i]->loop().post([this, &home, deadline, round, door = doors_[i].get()] {
+      round->connections += door->connections();
+      if (--round->doors_left != 0) return;
+      home.post([this, &home, deadline, round] {
+        if (round->connections == 0 || home.now() >= deadline) return round->done();
+        stop_timer_->start(std::chrono::milliseconds(10), [this, deadline, round]() {
+          await_closed(deadline, std::move(round->done));
+        });
+      });
+    });
+  }
+}
+
+std::uint64_t Core::drops(router::Drop reason) const {
+  std::uint64_t sum = 0;
+  for (const auto& shard : shards_) sum += shard->router().drops().of(reason);
+  return sum;
+}
+
+std::vector<auth::Credential> credentials_of(const std::vector<TokenRecord>& records) {
+  std::vector<auth::Credential> credentials;
+  credentials.reserve(records.size());
+  for (const TokenRecord& record : records) {
+    credentials.push_back({.name = record.name,
+                           .token_sha256 = record.sha256,
+                           .address = record.address,
+                           .address6 = record.address6,
+                           .single = record.single || record.address || record.address6,
+                           .groups = record.groups,
+                           .sites = record.sites});
+  }
+  return credentials;
+}
+
+}  // namespace penstock::gateway

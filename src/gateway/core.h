@@ -1,0 +1,80 @@
+// A gateway without its operating system: shards, registry, doors and exits, wired together.
+//
+//   sockets --accept()--> Door (shard 0, 1, ...) --> Link <--> Session <--> Router <--> TunExit or LocalHost
+//                           \--> Registry (shard 0) <--> StateFile
+//
+// process.h gives it real loops, a TUN device and listeners; tests give it manual ones and sockets in memory.
+//
+// Lifecycle   create, set_tls and set_credentials, restore, then accept(); stop(), then stop the loops, then destroy.
+// Threads     shard 0's loop (the home loop), except where a function says otherwise; its construction may happen
+//             before the loops run. Destroyed only when no loop runs any more.
+// Ownership   borrows loops, randomness, device and state file, which outlive it.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "auth/authenticator.h"
+#include "auth/lease_ticket.h"
+#include "base/event_loop.h"
+#include "base/random.h"
+#include "config/server_config.h"
+#include "egress/local/local_host.h"
+#include "egress/tun/tun_exit.h"
+#include "ingress/websocket/door.h"
+#include "router/shard.h"
+#include "session/registry.h"
+#include "session/state_file.h"
+#include "tls/engine.h"
+#include "tun/device.h"
+
+namespace penstock::gateway {
+
+class Core {
+ public:
+  struct Surroundings {
+    std::vector<EventLoop*> loops;  // one a shard, at least one
+    Random& random;                 // used by all loops: thread-safe where there are several
+    session::StateFile& state;
+    tun::Device* device = nullptr;               // null: vpn.tun off
+    std::move_only_function<void(Error)> device_lost = [](Error) {};
+  };
+
+  // Refusal: addresses that do not fit together (the configuration's loader lets none through).
+  static Result<std::unique_ptr<Core>> create(const ServerConfig& config, const auth::TicketSealer::Key& lease_key,
+                                              Surroundings surroundings);
+  ~Core();
+
+  void set_tls(std::shared_ptr<tls::ServerContext> context);
+  void set_credentials(auth::Authenticator authenticator) { registry_->set_authenticator(std::move(authenticator)); }
+  void restore() { registry_->restore(); }
+  // Begins to read from the TUN device.
+  void start();
+  // A connection that was accepted on the home loop: the shards take turns.
+  void accept(std::unique_ptr<net::StreamSocket> socket);
+  // Says goodbye on every link and saves the sessions; `done` runs when all links are closed, or after `patience`.
+  void stop(Duration patience, Task done);
+
+  session::Registry& registry() { return *registry_; }
+  const std::vector<std::unique_ptr<router::Shard>>& shards() const { return shards_; }
+  // Of all shards.
+  std::uint64_t drops(router::Drop reason) const;
+
+ private:
+  explicit Core(Surroundings surroundings) : around_(std::move(surroundings)) {}
+  void await_closed(TimePoint deadline, Task done);
+
+  Surroundings around_;
+  std::vector<std::unique_ptr<router::Shard>> shards_;
+  std::unique_ptr<egress::TunExit> tun_exit_;
+  std::unique_ptr<egress::LocalHost> local_host_;
+  std::unique_ptr<session::Registry> registry_;
+  std::vector<std::unique_ptr<ingress::Door>> doors_;  // before the registry in destruction: they use it
+  std::unique_ptr<Timer> stop_timer_;
+  std::size_t next_door_ = 0;
+};
+
+// The records of the configuration (and of tokens.json) as credentials.
+std::vector<auth::Credential> credentials_of(const std::vector<TokenRecord>& records);
+
+}  // namespace penstock::gateway

@@ -1,0 +1,27 @@
+// `penstock server`: a gateway as a process, from its configuration to its orderly end.
+//
+// Start, in this order, so that what can be refused is refused before anything is visible from outside: state directory
+// and lease key, certificate, tokens, ports, interface, status socket, ready. A signal to stop that comes in the middle
+// is obeyed as soon as the start is through, by the same orderly stop.
+//
+//   SIGTERM, SIGINT  goodbye on every link, close code 1001, sessions saved, interface gone
+//   SIGHUP           certificate and tokens are read again; what is wrong with them is logged and the old stay
+//
+// Both files are also read again when they change.
+//
+// Threads     run() uses the caller's thread for the home loop and one more for each further loop.
+#pragma once
+
+#include "base/result.h"
+#include "config/server_config.h"
+
+namespace penstock::gateway {
+
+// Returns when the gateway was stopped by a signal. Refusals: whatever stood in the way of the start, and an interface
+// that was taken away while running.
+Result<void> run_server(const ServerConfig& config);
+
+// Where the tokens that `penstock profile` issues are kept.
+std::string token_file_path(const ServerConfig& config);
+
+}  // namespace penstock::gateway

@@ -1,0 +1,129 @@
+#include "gateway/status.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "net/process_info.h"
+
+namespace penstock::gateway {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double seconds(Duration duration) { return std::round(std::chrono::duration<double>(duration).count() * 1000) / 1000; }
+
+Json traffic(const router::Traffic& traffic) { return {{"packets", traffic.packets}, {"bytes", traffic.bytes}}; }
+
+Json traffic(const router::Traffic& sum, double bits_per_second) {
+  Json json = traffic(sum);
+  json["bits_per_second"] = std::round(bits_per_second);
+  return json;
+}
+
+template <typename T>
+Json text_or_null(const std::optional<T>& value) {
+  return value ? Json(value->to_string()) : Json();
+}
+
+Json session_json(const session::SessionStatus& session, TimePoint now) {
+  return {{"id", std::to_string(session.id.slot) + "-" + std::to_string(session.id.generation)},
+          {"client", session.client},
+          {"address", session.address.to_string()},
+          {"address6", text_or_null(session.address6)},
+          {"attached", session.attached},
+          {"outer", session.attached ? Json(session.outer.to_string()) : Json()},
+          {"software", session.software},
+          {"since_seconds", seconds(now - session.since)},
+          {"detached_seconds", session.attached ? Json() : Json(seconds(now - session.detached_at))},
+          {"loop", session.shard},
+          {"up", traffic(session.traffic.up, session.rate.up)},
+          {"down", traffic(session.traffic.down, session.rate.down)},
+          {"queue_bytes", session.queued_bytes}};
+}
+
+}  // namespace
+
+std::string status_json(Core& core, const ServerConfig& config, const Identity& identity, TimePoint now) {
+  Json json;
+  json["role"] = "server";
+  json["version"] = kVersion;
+  json["uptime_seconds"] = seconds(now - identity.started);
+  json["listen"] = Json::array();
+  for (const Endpoint& endpoint : identity.listen) json["listen"].push_back(endpoint.to_string());
+  json["interface"] = identity.interface.empty() ? Json() : Json(identity.interface);
+  json["subnet"] = config.vpn.subnet.to_string();
+  json["subnet6"] = text_or_null(config.vpn.subnet6);
+  json["server_ip"] = config.vpn.server_ip.to_string();
+  json["server_ip6"] = text_or_null(config.vpn.server_ip6);
+  json["mtu"] = config.vpn.mtu;
+
+  json["sessions"] = Json::array();
+  for (const auto& session : core.registry().sessions()) json["sessions"].push_back(session_json(session, now));
+
+  const session::Totals totals = core.registry().totals();
+  json["totals"] = {{"up", traffic(totals.up)},
+                    {"down", traffic(totals.down)},
+                    {"links", totals.links},
+                    {"links_lost", totals.links_lost},
+                    {"sessions_created", totals.sessions_created},
+                    {"sessions_resumed", totals.sessions_resumed},
+                    {"sessions_ended", totals.sessions_ended},
+                    {"resume_attempts", totals.resume_attempts},
+                    {"logins_refused", totals.logins_refused}};
+  json["drops"] = Json::object();
+  for (std::size_t i = 0; i < router::kDropReasons; ++i) {
+    const auto reason = static_cast<router::Drop>(i);
+    json["drops"][std::string(to_string(reason))] = core.drops(reason);
+  }
+  if (const auto process = net::process_info()) {
+    json["process"] = {{"pid", process->pid},
+                       {"threads", process->threads},
+                       {"open_files", process->open_files},
+                       {"resident_bytes", process->resident_bytes}};
+  }
+  return json.dump() + "\n";
+}
+
+void StatisticsLog::write(Core& core, TimePoint now) {
+  const session::Totals totals = core.registry().totals();
+  std::size_t sessions = 0;
+  std::size_t attached = 0;
+  for (const auto& session : core.registry().sessions()) {
+    ++sessions;
+    if (session.attached) ++attached;
+  }
+  std::uint64_t drops = 0;
+  for (std::size_t i = 0; i < router::kDropReasons; ++i) drops += core.drops(static_cast<router::Drop>(i));
+  const double passed = std::max(1e-9, std::chrono::duration<double>(now - last_time_).count());
+  const auto per_second = [passed](std::uint64_t now_count, std::uint64_t then) {
+    return static_cast<std::uint64_t>(std::llround(static_cast<double>(now_count - then) / passed));
+  };
+  const auto process = net::process_info().value_or(net::ProcessInfo{});
+  log::info("statistics", {{"sessions", sessions},
+                           {"attached", attached},
+                           {"up_bytes", totals.up.bytes - last_.up.bytes},
+                           {"down_bytes", totals.down.bytes - last_.down.bytes},
+                           {"up_packets_per_second", per_second(totals.up.packets, last_.up.packets)},
+                           {"down_packets_per_second", per_second(totals.down.packets, last_.down.packets)},
+                           {"dropped", drops - last_drops_},
+                           {"links", totals.links - last_.links},
+                           {"links_lost", totals.links_lost - last_.links_lost},
+                           {"logins_refused", totals.logins_refused - last_.logins_refused},
+                           {"threads", process.threads},
+                           {"open_files", process.open_files},
+                           {"resident_bytes", process.resident_bytes}});
+  const std::uint64_t unmatched = core.drops(router::Drop::no_session);
+  if (unmatched != last_unmatched_) {
+    log::warn("packets dropped: no client has their address",
+              {{"packets", unmatched - last_unmatched_},
+               {"last_address", core.shards().front()->router().last_unmatched()}});
+  }
+  last_ = totals;
+  last_time_ = now;
+  last_drops_ = drops;
+  last_unmatched_ = unmatched;
+}
+
+}  // namespace penstock::gateway

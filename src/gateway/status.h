@@ -1,0 +1,32 @@
+// What `penstock status` and the statistics line say of a running gateway.
+#pragma once
+
+#include <string>
+
+#include "gateway/core.h"
+
+namespace penstock::gateway {
+
+struct Identity {
+  std::vector<Endpoint> listen;
+  std::string interface;  // empty: vpn.tun off
+  TimePoint started;
+};
+
+// One JSON document (docs/operations.md describes its fields). On the home loop.
+std::string status_json(Core& core, const ServerConfig& config, const Identity& identity, TimePoint now);
+
+// Logs one line of what happened since the last call, and a warning about packets that nobody took.
+class StatisticsLog {
+ public:
+  explicit StatisticsLog(TimePoint start) : last_time_(start) {}
+  void write(Core& core, TimePoint now);
+
+ private:
+  TimePoint last_time_;
+  session::Totals last_;
+  std::uint64_t last_drops_ = 0;
+  std::uint64_t last_unmatched_ = 0;
+};
+
+}  // namespace penstock::gateway
