@@ -187,9 +187,9 @@ class Section {
 
 struct Section::State {
   const Node* node = nullptr;
-  std::string path;                     // "auth.tokens[0]", empty for the root
-  std::string pattern;                  // "auth.tokens[]"
-  std::vector<std::string> known = {};  // the keys that were asked for
+  std::string path;                // "auth.tokens[0]", empty for the root
+  std::string pattern;             // "auth.tokens[]"
+  std::vector<std::string> known;  // the keys that were asked for
   bool any_key_goes = false;
 };
 

@@ -41,8 +41,8 @@ class DocumentBuilder {
  private:
   struct Frame {
     Node node;
-    std::optional<Node> key;                 // of a map: read, and waiting for its value
-    std::unordered_set<std::string> keys{};  // of a map
+    std::optional<Node> key;               // of a map: read, and waiting for its value
+    std::unordered_set<std::string> keys;  // of a map
   };
 
   bool count(std::size_t nodes, std::size_t levels, Position position);

@@ -53,7 +53,7 @@ class CountingIterator {
   using pointer = const char*;
   using reference = const char&;
 
-  CountingIterator(const char* at, PositionCounter* counter) : at_(at), counter_(counter) {}
+  CountingIterator(std::string_view::const_iterator at, PositionCounter* counter) : at_(at), counter_(counter) {}
   reference operator*() const { return *at_; }
   CountingIterator& operator++() {
     counter_->take(*at_++);
@@ -62,7 +62,7 @@ class CountingIterator {
   friend bool operator==(const CountingIterator& left, const CountingIterator& right) { return left.at_ == right.at_; }
 
  private:
-  const char* at_;
+  std::string_view::const_iterator at_;
   PositionCounter* counter_;
 };
 
@@ -121,8 +121,8 @@ Result<Document> parse_json(std::string_view text, const std::string& name) {
   PositionCounter counter;
   JsonEvents events(builder, counter);
   try {
-    if (!nlohmann::json::sax_parse(CountingIterator(text.data(), &counter),
-                                   CountingIterator(text.data() + text.size(), &counter), &events)) {
+    if (!nlohmann::json::sax_parse(CountingIterator(text.begin(), &counter), CountingIterator(text.end(), &counter),
+                                   &events)) {
       builder.refuse(counter.here(), "not valid JSON");
     }
   } catch (const nlohmann::json::exception& error) {

@@ -1,10 +1,6 @@
 // YAML into a Document, from yaml-cpp's events: they tell quoted from plain, carry marks, and leave the expansion of
 // aliases to us, so that ten lines of them cannot become ten million nodes.
-#include <yaml-cpp/anchor.h>
-#include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/exceptions.h>
-#include <yaml-cpp/mark.h>
-#include <yaml-cpp/parser.h>
+#include <yaml-cpp/yaml.h>
 
 #include <istream>
 #include <map>

@@ -61,11 +61,13 @@ std::unexpected<Error> fail_errno(std::string_view what, int errno_value);
 #define PENSTOCK_CONCAT(a, b) PENSTOCK_CONCAT_(a, b)
 
 // PENSTOCK_TRY(auto value, function());   declares `value`, or returns the refusal to the caller.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses.
 #define PENSTOCK_TRY(declaration, expression)                                          \
   auto PENSTOCK_CONCAT(try_result_, __LINE__) = (expression);                          \
   if (!PENSTOCK_CONCAT(try_result_, __LINE__))                                         \
     return std::unexpected(std::move(PENSTOCK_CONCAT(try_result_, __LINE__)).error()); \
   declaration = *std::move(PENSTOCK_CONCAT(try_result_, __LINE__))
+// NOLINTEND(bugprone-macro-parentheses)
 
 // The same for a Result<void>.
 #define PENSTOCK_TRY_VOID(expression)                             \

@@ -28,8 +28,7 @@ constexpr const char* kFooter =
 
 void add_config(CLI::App& command, ConfigOptions& options, const char* what) {
   command.add_option("-c,--config", options.file, what)->required()->type_name("FILE");
-  command
-      .add_option("--set", options.overrides, "override one setting, as vpn.mtu=1380; may be repeated")
+  command.add_option("--set", options.overrides, "override one setting, as vpn.mtu=1380; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
 }

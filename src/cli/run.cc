@@ -34,7 +34,8 @@ int run_server_command(const ConfigOptions& options) {
   const auto config = load_server_config(options.file, options.overrides);
   if (!config) return report_configuration(config.error());
   log::configure(config->logging.level, config->logging.format);
-  const auto outcome = gateway::run_server(*config);
+  const auto outcome =
+      gateway::run_server(*config, [&] { return load_server_config(options.file, options.overrides); });
   return outcome ? kOk : report(outcome.error());
 }
 
@@ -52,7 +53,7 @@ int check_config(const ConfigOptions& options, const std::string& kind) {
   const bool is_client = kind == "client" || (kind.empty() && !server && client);
   const bool ok = is_client ? client.has_value() : server.has_value();
   if (ok) {
-    std::cout << options.file << ": ok (" << (is_client ? "client" : "server") << ")\n";
+    std::cout << options.file << ": ok (" << (is_client ? "a client's" : "a server's") << ")\n";
     return kOk;
   }
   if (is_client) return report_configuration(client.error());

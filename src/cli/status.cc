@@ -30,7 +30,8 @@ std::string count(double value, const char* unit, double step, std::initializer_
     prefix = next;
   }
   std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), value < 10 && *prefix != '\0' ? "%.1f %s%s" : "%.0f %s%s", value, prefix, unit);
+  std::snprintf(text.data(), text.size(), value < 10 && *prefix != '\0' ? "%.1f %s%s" : "%.0f %s%s", value, prefix,
+                unit);
   return text.data();
 }
 
@@ -102,21 +103,20 @@ void print_server(const Json& status) {
   std::vector<std::vector<std::string>> rows{
       {"client", "address", "address6", "from", "state", "up", "down", "up rate", "down rate", "queue", "software"}};
   for (const Json& session : status["sessions"]) {
-    rows.push_back({text(session["client"]), text(session["address"]), text(session["address6"]),
-                    text(session["outer"]),
-                    session["attached"].get<bool>() ? "connected " + duration(session["since_seconds"])
-                                                    : "away " + duration(session["detached_seconds"]),
-                    bytes(session["up"]["bytes"]), bytes(session["down"]["bytes"]),
-                    rate(session["up"]["bits_per_second"]), rate(session["down"]["bits_per_second"]),
-                    bytes(session["queue_bytes"]), text(session["software"])});
+    rows.push_back(
+        {text(session["client"]), text(session["address"]), text(session["address6"]), text(session["outer"]),
+         session["attached"].get<bool>() ? "connected " + duration(session["since_seconds"])
+                                         : "away " + duration(session["detached_seconds"]),
+         bytes(session["up"]["bytes"]), bytes(session["down"]["bytes"]), rate(session["up"]["bits_per_second"]),
+         rate(session["down"]["bits_per_second"]), bytes(session["queue_bytes"]), text(session["software"])});
   }
   const Json& totals = status["totals"];
   std::cout << status["sessions"].size() << " sessions\n";
   if (rows.size() > 1) print_table(rows);
-  std::cout << "total up " << bytes(totals["up"]["bytes"]) << ", down " << bytes(totals["down"]["bytes"])
-            << "; logins " << totals["links"].dump() << ", refused " << totals["logins_refused"].dump()
-            << "; links lost " << totals["links_lost"].dump() << "; resumed " << totals["sessions_resumed"].dump()
-            << " of " << totals["resume_attempts"].dump() << " asked\n";
+  std::cout << "total up " << bytes(totals["up"]["bytes"]) << ", down " << bytes(totals["down"]["bytes"]) << "; logins "
+            << totals["links"].dump() << ", refused " << totals["logins_refused"].dump() << "; links lost "
+            << totals["links_lost"].dump() << "; resumed " << totals["sessions_resumed"].dump() << " of "
+            << totals["resume_attempts"].dump() << " asked\n";
   print_drops(status["drops"]);
   print_process(status);
 }

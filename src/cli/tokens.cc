@@ -89,7 +89,8 @@ Result<void> issue(const ServerConfig& config, const ProfileOptions& options) {
   if (known(records, options.name) || known(config.auth.tokens, options.name)) {
     return fail(ErrorCode::invalid_argument, "there is a token named \"" + options.name +
                                                  "\" already; a token is shown only once: choose another name, or "
-                                                 "first `penstock token revoke " + options.name + "`");
+                                                 "first `penstock token revoke " +
+                                                 options.name + "`");
   }
   SystemRandom random;
   const std::string token = auth::new_token(random);

@@ -75,7 +75,7 @@ ClientConfig read_config(ConfigReader& reader, PathsConfig paths) {
 }
 
 Result<ClientConfig> config_of(Document document, std::span<const std::string> overrides, PathsConfig paths) {
-  for (const std::string& override_ : overrides) PENSTOCK_TRY_VOID(apply_override(document, override_));
+  for (const std::string& assignment : overrides) PENSTOCK_TRY_VOID(apply_override(document, assignment));
   ConfigReader reader(document);
   ClientConfig config = read_config(reader, std::move(paths));
   PENSTOCK_TRY_VOID(reader.finish());

@@ -81,7 +81,7 @@ std::string instance_name(const fs::path& config_file) {
   std::error_code error;
   fs::path absolute = fs::absolute(config_file, error).lexically_normal();
   if (error) absolute = config_file;
-  const std::string stem = absolute.stem().string();
+  std::string stem = absolute.stem().string();
   const fs::path directory = absolute.parent_path();
   if (directory == "/etc/penstock" || directory == "/etc/penstock/clients") return stem;
   return stem + "-" + to_hex(sha256(as_bytes(absolute.string()))).substr(0, 8);

@@ -35,7 +35,8 @@ router::RouteTable exits_of(const ServerConfig& config, router::PortId gateway, 
   if (config.vpn.server_ip6) routes = routes.with(Prefix::host(*config.vpn.server_ip6), gateway);
   if (tun) {
     routes = routes.with(Prefix(IpAddress{}, 0), gateway);
-    if (config.vpn.subnet6) routes = routes.with(Prefix(IpAddress::from_bytes(std::array<std::uint8_t, 16>{}), 0), gateway);
+    if (config.vpn.subnet6)
+      routes = routes.with(Prefix(IpAddress::from_bytes(std::array<std::uint8_t, 16>{}), 0), gateway);
   }
   return routes;
 }
@@ -53,8 +54,8 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
   router::Shard::connect(core->shards_);
   router::Shard& home = *core->shards_.front();
 
-  PENSTOCK_TRY(auto pool, router::AddressPool::create(config.vpn.subnet, config.vpn.server_ip, config.vpn.subnet6,
-                                                      home.loop()));
+  PENSTOCK_TRY(auto pool,
+               router::AddressPool::create(config.vpn.subnet, config.vpn.server_ip, config.vpn.subnet6, home.loop()));
   router::PortId gateway;
   if (around.device != nullptr) {
     core->tun_exit_ = std::make_unique<egress::TunExit>(home, *around.device, std::move(around.device_lost));
@@ -100,9 +101,8 @@ void Core::start() {
 void Core::accept(std::unique_ptr<net::StreamSocket> socket) {
   const std::size_t index = next_door_++ % doors_.size();
   socket->detach();
-  shards_[index]->loop().post([door = doors_[index].get(), socket = std::move(socket)]() mutable {
-    door->welcome(std::move(socket));
-  });
+  shards_[index]->loop().post(
+      [door = doors_[index].get(), socket = std::move(socket)]() mutable { door->welcome(std::move(socket)); });
 }
 
 void Core::stop(Duration patience, Task done) {
@@ -130,9 +130,8 @@ void Core::await_closed(TimePoint deadline, Task done) {
       if (--round->doors_left != 0) return;
       home.post([this, &home, deadline, round] {
         if (round->connections == 0 || home.now() >= deadline) return round->done();
-        stop_timer_->start(std::chrono::milliseconds(10), [this, deadline, round]() {
-          await_closed(deadline, std::move(round->done));
-        });
+        stop_timer_->start(std::chrono::milliseconds(10),
+                           [this, deadline, round]() { await_closed(deadline, std::move(round->done)); });
       });
     });
   }

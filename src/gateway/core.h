@@ -36,7 +36,7 @@ class Core {
     std::vector<EventLoop*> loops;  // one a shard, at least one
     Random& random;                 // used by all loops: thread-safe where there are several
     session::StateFile& state;
-    tun::Device* device = nullptr;               // null: vpn.tun off
+    tun::Device* device = nullptr;  // null: vpn.tun off
     std::move_only_function<void(Error)> device_lost = [](Error) {};
   };
 

@@ -1,5 +1,5 @@
-// Notices that files have changed, by looking: certificates are renewed through symbolic links and renames, which a look
-// at the path follows without rules of its own.
+// Notices that files have changed, by looking: certificates are renewed through symbolic links and renames, which a
+// look at the path follows without rules of its own.
 #pragma once
 
 #include <string>

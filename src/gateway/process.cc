@@ -27,7 +27,8 @@ constexpr Duration kStopPatience = std::chrono::milliseconds(1500);
 
 class Process {
  public:
-  explicit Process(const ServerConfig& config) : config_(config) {}
+  Process(const ServerConfig& config, std::function<Result<ServerConfig>()> reread)
+      : config_(config), tokens_(config.auth.tokens), reread_(std::move(reread)) {}
   ~Process();
 
   Result<void> start();
@@ -45,6 +46,8 @@ class Process {
   void write_statistics();
 
   const ServerConfig& config_;
+  std::vector<TokenRecord> tokens_;  // auth.tokens as read last
+  std::function<Result<ServerConfig>()> reread_;
   SystemRandom random_;
   SystemClock clock_;
   net::ServiceNotifier notifier_ = net::ServiceNotifier::from_environment();
@@ -85,8 +88,7 @@ Result<void> Process::start() {
   PENSTOCK_TRY_VOID(load_certificate(true));
   PENSTOCK_TRY_VOID(open_listeners());
   PENSTOCK_TRY_VOID(open_interface());
-  PENSTOCK_TRY(const auto key,
-               auth::load_or_create_key((config_.paths.state_dir / "lease.key").string(), random_));
+  PENSTOCK_TRY(const auto key, auth::load_or_create_key((config_.paths.state_dir / "lease.key").string(), random_));
 
   std::vector<EventLoop*> loops{&home_};
   for (int i = 1; i < config_.performance.loops; ++i) {
@@ -132,7 +134,8 @@ Result<void> Process::prepare_state() {
   std::filesystem::create_directories(config_.paths.state_dir, error);
   if (error) {
     return fail(ErrorCode::permission_denied, "state_dir: " + config_.paths.state_dir.string() + ": " +
-                                                  error.message() + "; set state_dir to a directory that can be written");
+                                                  error.message() +
+                                                  "; set state_dir to a directory that can be written");
   }
   state_ = std::make_unique<session::StateFile>((config_.paths.state_dir / "sessions.json").string());
   return {};
@@ -154,7 +157,7 @@ Result<void> Process::load_certificate(bool at_start) {
 }
 
 Result<void> Process::load_credentials() {
-  std::vector<TokenRecord> records = config_.auth.tokens;
+  std::vector<TokenRecord> records = tokens_;
   auto issued = load_token_file(token_file_path(config_));
   if (issued) {
     records.insert(records.end(), issued->begin(), issued->end());
@@ -203,6 +206,12 @@ void Process::open_status_socket() {
 
 void Process::reload() {
   notifier_.reloading(home_.now());
+  log::info("reloading");
+  if (auto config = reread_()) {
+    tokens_ = std::move(config->auth.tokens);
+  } else {
+    log::error("configuration not read again, the old tokens stay", {{"error", config.error().message}});
+  }
   if (auto loaded = load_certificate(false); !loaded)
     log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});
   if (auto loaded = load_credentials(); !loaded)
@@ -248,10 +257,10 @@ Result<void> Process::run() {
 
 std::string token_file_path(const ServerConfig& config) { return (config.paths.state_dir / "tokens.json").string(); }
 
-Result<void> run_server(const ServerConfig& config) {
+Result<void> run_server(const ServerConfig& config, std::function<Result<ServerConfig>()> reread) {
   Result<void> outcome;
   {
-    Process process(config);
+    Process process(config, std::move(reread));
     PENSTOCK_TRY_VOID(process.start());
     outcome = process.run();
   }

@@ -5,12 +5,16 @@
 // is obeyed as soon as the start is through, by the same orderly stop.
 //
 //   SIGTERM, SIGINT  goodbye on every link, close code 1001, sessions saved, interface gone
-//   SIGHUP           certificate and tokens are read again; what is wrong with them is logged and the old stay
+//   SIGHUP           certificate and tokens (auth.tokens and the issued ones) are read again; what is wrong with them
+//   is
+//                    logged and the old stay. Other settings take effect at the next start.
 //
-// Both files are also read again when they change.
+// The certificate and the issued tokens are also read again when their files change.
 //
 // Threads     run() uses the caller's thread for the home loop and one more for each further loop.
 #pragma once
+
+#include <functional>
 
 #include "base/result.h"
 #include "config/server_config.h"
@@ -19,7 +23,8 @@ namespace penstock::gateway {
 
 // Returns when the gateway was stopped by a signal. Refusals: whatever stood in the way of the start, and an interface
 // that was taken away while running.
-Result<void> run_server(const ServerConfig& config);
+// `reread` reads the configuration again.
+Result<void> run_server(const ServerConfig& config, std::function<Result<ServerConfig>()> reread);
 
 // Where the tokens that `penstock profile` issues are kept.
 std::string token_file_path(const ServerConfig& config);

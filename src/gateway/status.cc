@@ -116,9 +116,9 @@ void StatisticsLog::write(Core& core, TimePoint now) {
                            {"resident_bytes", process.resident_bytes}});
   const std::uint64_t unmatched = core.drops(router::Drop::no_session);
   if (unmatched != last_unmatched_) {
-    log::warn("packets dropped: no client has their address",
-              {{"packets", unmatched - last_unmatched_},
-               {"last_address", core.shards().front()->router().last_unmatched()}});
+    log::warn(
+        "packets dropped: no client has their address",
+        {{"packets", unmatched - last_unmatched_}, {"last_address", core.shards().front()->router().last_unmatched()}});
   }
   last_ = totals;
   last_time_ = now;

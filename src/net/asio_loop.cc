@@ -46,7 +46,7 @@ class AsioWatch final : public Watch {
  public:
   AsioWatch(asio::io_context& io, NativeHandle handle) : state_(std::make_shared<WatchState>(io)) {
     ErrorCode error;
-    state_->descriptor.assign(handle, error);
+    error = state_->descriptor.assign(handle, error);
     if (error) log::error("cannot watch a file descriptor", {{"fd", handle}, {"reason", error.message()}});
     PENSTOCK_ASSERT(!error);
   }
@@ -110,7 +110,7 @@ struct AsioLoop::Impl {
   asio::io_context io{1};
   asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
 
-  std::atomic<std::thread::id> runner{};  // the thread inside run()
+  std::atomic<std::thread::id> runner;  // the thread inside run()
   std::atomic<bool> stopping{false};
 
   std::vector<Task> ready;    // the runner's
@@ -258,7 +258,7 @@ void AsioLoop::on_signal(std::initializer_list<int> signals, std::move_only_func
   SignalWait& wait = impl_->signal_waits.emplace_back(impl_->io, std::move(handler));
   for (const int number : signals) {
     ErrorCode error;
-    wait.signals.add(number, error);
+    error = wait.signals.add(number, error);
     PENSTOCK_ASSERT(!error);  // only a number that is no signal can be refused
   }
   wait.wait();

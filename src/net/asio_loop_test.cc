@@ -104,6 +104,7 @@ TEST_F(AsioLoopTest, PostsFromOtherThreadsWakeTheLoopAndKeepTheirOrder) {
   std::vector<std::vector<int>> arrived(kThreads);
   int left = kThreads * kPosts;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (std::size_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < kPosts; ++i) {

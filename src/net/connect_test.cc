@@ -74,6 +74,7 @@ class FakeSockets final : public SocketFactory {
   }
   std::vector<std::string> open() const {
     std::vector<std::string> all;
+    all.reserve(open_.size());
     for (const FakeAttempt* attempt : open_) all.push_back(attempt->to.to_string());
     return all;
   }

@@ -1,8 +1,6 @@
 // Owns one file descriptor and closes it.
 #pragma once
 
-#include <unistd.h>
-
 #include <utility>
 
 namespace penstock::net {
@@ -24,9 +22,7 @@ class FileDescriptor {
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   int release() { return std::exchange(fd_, -1); }
-  void reset() {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
+  void reset();
 
  private:
   int fd_ = -1;

@@ -61,6 +61,7 @@ TEST(SystemResolver, RefusesMoreThanItsThreads) {
   SystemResolver resolver(loop);
   std::vector<std::unique_ptr<Resolver::Lookup>> lookups;
   const int all = 4 * SystemResolver::kMostThreads;
+  lookups.reserve(all);
   int answered = 0;
   for (int i = 0; i < all; ++i) {
     lookups.push_back(resolver.resolve("127.0.0.1", Family::ipv4, [&](auto result) {

@@ -248,6 +248,7 @@ TEST_F(TcpTest, WithoutDescriptorsTheListenerShedsRestsAndGoesOn) {
   // The clients exist before the limit falls.
   constexpr std::size_t kClients = 3;
   std::vector<FileDescriptor> clients;
+  clients.reserve(kClients);
   for (std::size_t i = 0; i < kClients; ++i) clients.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in to{};
   to.sin_family = AF_INET;

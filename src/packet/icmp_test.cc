@@ -12,8 +12,8 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
-const IpAddress kGateway4 = *IpAddress::parse("10.100.0.1");
-const IpAddress kGateway6 = *IpAddress::parse("fd00::1");
+const IpAddress gateway4 = *IpAddress::parse("10.100.0.1");
+const IpAddress gateway6 = *IpAddress::parse("fd00::1");
 
 // An IP packet with good checksums around `payload`; an ICMP payload gets its own as well.
 Bytes packet(const char* source, const char* destination, std::uint8_t protocol, Bytes payload) {
@@ -69,11 +69,11 @@ IpView checked(const Packet& made) {
   return *view;
 }
 
-const Bytes kEcho4{8, 0, 0, 0, 0x12, 0x34, 0, 7, 'd', 'a', 't', 'a', '!'};
-const Bytes kEcho6{128, 0, 0, 0, 0x12, 0x34, 0, 7, 'd', 'a', 't', 'a', '!'};
+const Bytes echo4{8, 0, 0, 0, 0x12, 0x34, 0, 7, 'd', 'a', 't', 'a', '!'};
+const Bytes echo6{128, 0, 0, 0, 0x12, 0x34, 0, 7, 'd', 'a', 't', 'a', '!'};
 
 TEST(EchoReply, AnswersIpv4WithTheSameData) {
-  const auto reply = reply_to(packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, kEcho4));
+  const auto reply = reply_to(packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, echo4));
   ASSERT_TRUE(reply);
   const IpView view = checked(*reply);
   EXPECT_EQ(view.source.to_string(), "10.100.0.1");
@@ -81,12 +81,12 @@ TEST(EchoReply, AnswersIpv4WithTheSameData) {
   EXPECT_EQ(view.ttl, 64);
   EXPECT_EQ(reply->bytes()[1], 0x10) << "type of service of the request";
   EXPECT_EQ(reply->bytes()[20], 0);
-  EXPECT_TRUE(std::ranges::equal(reply->bytes().subspan(24), ByteView(kEcho4).subspan(4)));
+  EXPECT_TRUE(std::ranges::equal(reply->bytes().subspan(24), ByteView(echo4).subspan(4)));
   EXPECT_FALSE(reply->source) << "it is the gateway's own";
 }
 
 TEST(EchoReply, AnswersIpv6WithTheSameData) {
-  const auto reply = reply_to(packet("fd00::2", "fd00::1", kProtocolIcmp6, kEcho6));
+  const auto reply = reply_to(packet("fd00::2", "fd00::1", kProtocolIcmp6, echo6));
   ASSERT_TRUE(reply);
   const IpView view = checked(*reply);
   EXPECT_EQ(view.source.to_string(), "fd00::1");
@@ -94,15 +94,15 @@ TEST(EchoReply, AnswersIpv6WithTheSameData) {
   EXPECT_EQ(reply->bytes()[0], 0x61);
   EXPECT_EQ(reply->bytes()[1], 0x20) << "traffic class of the request, no flow label";
   EXPECT_EQ(reply->bytes()[40], 129);
-  EXPECT_TRUE(std::ranges::equal(reply->bytes().subspan(44), ByteView(kEcho6).subspan(4)));
+  EXPECT_TRUE(std::ranges::equal(reply->bytes().subspan(44), ByteView(echo6).subspan(4)));
 }
 
 TEST(EchoReply, IsSilentAboutEverythingElse) {
-  Bytes broken4 = packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, kEcho4);
+  Bytes broken4 = packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, echo4);
   broken4.back() ^= 1;
-  Bytes broken6 = packet("fd00::2", "fd00::1", kProtocolIcmp6, kEcho6);
+  Bytes broken6 = packet("fd00::2", "fd00::1", kProtocolIcmp6, echo6);
   broken6.back() ^= 1;
-  Bytes fragment = packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, kEcho4);
+  Bytes fragment = packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, echo4);
   fragment[6] = 0x20;
   const struct {
     const char* name;
@@ -114,12 +114,12 @@ TEST(EchoReply, IsSilentAboutEverythingElse) {
       {"reply", packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, {0, 0, 0, 0, 0, 1, 0, 1})},
       {"code", packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, {8, 1, 0, 0, 0, 1, 0, 1})},
       {"short", packet("10.100.0.2", "10.100.0.1", kProtocolIcmp, {8, 0, 0, 0, 0, 1, 0})},
-      {"UDP", packet("10.100.0.2", "10.100.0.1", kProtocolUdp, kEcho4)},
-      {"ICMPv6 in IPv4", packet("10.100.0.2", "10.100.0.1", 58, kEcho6)},
-      {"to a group", packet("10.100.0.2", "224.0.0.1", kProtocolIcmp, kEcho4)},
-      {"to everybody", packet("10.100.0.2", "255.255.255.255", kProtocolIcmp, kEcho4)},
-      {"from nobody", packet("0.0.0.0", "10.100.0.1", kProtocolIcmp, kEcho4)},
-      {"from a group", packet("ff02::1", "fd00::1", kProtocolIcmp6, kEcho6)},
+      {"UDP", packet("10.100.0.2", "10.100.0.1", kProtocolUdp, echo4)},
+      {"ICMPv6 in IPv4", packet("10.100.0.2", "10.100.0.1", 58, echo6)},
+      {"to a group", packet("10.100.0.2", "224.0.0.1", kProtocolIcmp, echo4)},
+      {"to everybody", packet("10.100.0.2", "255.255.255.255", kProtocolIcmp, echo4)},
+      {"from nobody", packet("0.0.0.0", "10.100.0.1", kProtocolIcmp, echo4)},
+      {"from a group", packet("ff02::1", "fd00::1", kProtocolIcmp6, echo6)},
       {"reply, IPv6", packet("fd00::2", "fd00::1", kProtocolIcmp6, {129, 0, 0, 0, 0, 1, 0, 1})},
   };
   for (const auto& [name, request] : cases) EXPECT_FALSE(reply_to(request)) << name;
@@ -136,17 +136,17 @@ TEST(Unreachable, QuotesTheOffendingPacket) {
   const Bytes four = packet("10.100.0.2", "10.100.0.9", kProtocolUdp, Bytes(20, 'x'));
   const Bytes six = packet("fd00::2", "fd00::9", kProtocolUdp, Bytes(20, 'x'));
   for (const auto& [code, v4, v6] : codes) {
-    const auto error4 = unreachable(*parse_ip(four), four, kGateway4, code);
+    const auto error4 = unreachable(*parse_ip(four), four, gateway4, code);
     ASSERT_TRUE(error4);
     const IpView view = checked(*error4);
-    EXPECT_EQ(view.source, kGateway4);
+    EXPECT_EQ(view.source, gateway4);
     EXPECT_EQ(view.destination.to_string(), "10.100.0.2");
     EXPECT_EQ(error4->bytes()[20], 3);
     EXPECT_EQ(error4->bytes()[21], v4);
     EXPECT_EQ(load_be32(&error4->bytes()[24]), 0U);
     EXPECT_TRUE(std::ranges::equal(error4->bytes().subspan(28), four));
 
-    const auto error6 = unreachable(*parse_ip(six), six, kGateway6, code);
+    const auto error6 = unreachable(*parse_ip(six), six, gateway6, code);
     ASSERT_TRUE(error6);
     checked(*error6);
     EXPECT_EQ(error6->bytes()[40], 1);
@@ -157,9 +157,9 @@ TEST(Unreachable, QuotesTheOffendingPacket) {
 
 TEST(Unreachable, IsNeverLargerThanEveryHostCanTake) {
   const Bytes four = packet("10.100.0.2", "10.100.0.9", kProtocolUdp, Bytes(1400, 'x'));
-  EXPECT_EQ(unreachable(*parse_ip(four), four, kGateway4, Unreachable::host)->size(), 576U);
+  EXPECT_EQ(unreachable(*parse_ip(four), four, gateway4, Unreachable::host)->size(), 576U);
   const Bytes six = packet("fd00::2", "fd00::9", kProtocolUdp, Bytes(1400, 'x'));
-  EXPECT_EQ(unreachable(*parse_ip(six), six, kGateway6, Unreachable::host)->size(), 1280U);
+  EXPECT_EQ(unreachable(*parse_ip(six), six, gateway6, Unreachable::host)->size(), 1280U);
 }
 
 TEST(Unreachable, IsSilentWhereAnAnswerCouldStartAStorm) {
@@ -190,23 +190,23 @@ TEST(Unreachable, IsSilentWhereAnAnswerCouldStartAStorm) {
   };
   for (const auto& [name, offending] : cases) {
     const auto view = *parse_ip(offending);
-    EXPECT_FALSE(unreachable(view, offending, view.family == Family::ipv4 ? kGateway4 : kGateway6, Unreachable::host))
+    EXPECT_FALSE(unreachable(view, offending, view.family == Family::ipv4 ? gateway4 : gateway6, Unreachable::host))
         << name;
   }
   const Bytes fine = packet("10.100.0.2", "10.100.0.9", kProtocolUdp, Bytes(20));
-  EXPECT_FALSE(unreachable(*parse_ip(fine), fine, kGateway6, Unreachable::host)) << "gateway of the other family";
+  EXPECT_FALSE(unreachable(*parse_ip(fine), fine, gateway6, Unreachable::host)) << "gateway of the other family";
 }
 
 TEST(Unreachable, AnswersAnEchoRequest) {
-  const Bytes echo = packet("10.100.0.2", "10.100.0.9", kProtocolIcmp, kEcho4);
-  EXPECT_TRUE(unreachable(*parse_ip(echo), echo, kGateway4, Unreachable::host));
-  const Bytes echo6 = packet("fd00::2", "fd00::9", kProtocolIcmp6, kEcho6);
-  EXPECT_TRUE(unreachable(*parse_ip(echo6), echo6, kGateway6, Unreachable::host));
+  const Bytes request = packet("10.100.0.2", "10.100.0.9", kProtocolIcmp, echo4);
+  EXPECT_TRUE(unreachable(*parse_ip(request), request, gateway4, Unreachable::host));
+  const Bytes request6 = packet("fd00::2", "fd00::9", kProtocolIcmp6, echo6);
+  EXPECT_TRUE(unreachable(*parse_ip(request6), request6, gateway6, Unreachable::host));
 }
 
 TEST(TooBig, CarriesTheMtu) {
   const Bytes four = packet("10.100.0.2", "10.100.0.9", kProtocolUdp, Bytes(1400, 'x'));
-  const auto error4 = too_big(*parse_ip(four), four, kGateway4, 1280);
+  const auto error4 = too_big(*parse_ip(four), four, gateway4, 1280);
   ASSERT_TRUE(error4);
   checked(*error4);
   EXPECT_EQ(error4->bytes()[20], 3);
@@ -214,14 +214,14 @@ TEST(TooBig, CarriesTheMtu) {
   EXPECT_EQ(load_be32(&error4->bytes()[24]), 1280U);
 
   const Bytes six = packet("fd00::2", "ff02::9", kProtocolUdp, Bytes(1400, 'x'));
-  const auto error6 = too_big(*parse_ip(six), six, kGateway6, 1280);
+  const auto error6 = too_big(*parse_ip(six), six, gateway6, 1280);
   ASSERT_TRUE(error6) << "about a packet to a group too";
   checked(*error6);
   EXPECT_EQ(error6->bytes()[40], 2);
   EXPECT_EQ(load_be32(&error6->bytes()[44]), 1280U);
 
   const Bytes group = packet("10.100.0.2", "239.1.2.3", kProtocolUdp, Bytes(20));
-  EXPECT_FALSE(too_big(*parse_ip(group), group, kGateway4, 1280));
+  EXPECT_FALSE(too_big(*parse_ip(group), group, gateway4, 1280));
 }
 
 }  // namespace

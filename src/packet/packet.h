@@ -47,7 +47,7 @@ class Packet {
   // The largest IP packet there is (RFC 791, RFC 8200 without jumbograms).
   static constexpr std::size_t kMaxSize = 65535;
 
-  // An empty Packet: size() is 0 and it holds no buffer.
+  // An empty Packet: size() is 0 and it holds no buffer, so there is nothing in front of it either.
   Packet() = default;
   // `size` bytes (at most kMaxSize), not zeroed.
   static Packet with_size(std::size_t size);
@@ -64,8 +64,10 @@ class Packet {
 
   std::size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
-  ByteView bytes() const { return {buffer_ + kHeadroom, size_}; }
-  MutableByteView mutable_bytes() { return {buffer_ + kHeadroom, size_}; }
+  ByteView bytes() const { return buffer_ == nullptr ? ByteView() : ByteView(buffer_ + kHeadroom, size_); }
+  MutableByteView mutable_bytes() {
+    return buffer_ == nullptr ? MutableByteView() : MutableByteView(buffer_ + kHeadroom, size_);
+  }
   // Cuts the packet to its first `size` bytes.
   void truncate(std::size_t size) { size_ = static_cast<std::uint32_t>(size); }
   // The `size` bytes directly in front of the packet, `size` <= kHeadroom.

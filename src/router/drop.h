@@ -13,24 +13,24 @@
 namespace penstock::router {
 
 enum class Drop : std::uint8_t {
-  malformed,         // too short, not IP, or its length disagrees with the message
-  spoofed_source,    // the source is no address of the session that sent it
-  no_session,        // to an address of the VPN subnet that no session has
-  no_route,          // to an address that no exit takes
-  multicast,         // to a group or broadcast address
-  session_detached,  // the receiver's link is gone and it may come back
-  session_gone,      // the receiver left while the packet was on its way
-  queue_full,        // the receiver does not keep up
-  crossing_full,     // the other event loop does not keep up
-  interface_refused, // the kernel did not take it
-  not_answered,      // to the gateway's own address, where nothing answers it
+  malformed,          // too short, not IP, or its length disagrees with the message
+  spoofed_source,     // the source is no address of the session that sent it
+  no_session,         // to an address of the VPN subnet that no session has
+  no_route,           // to an address that no exit takes
+  multicast,          // to a group or broadcast address
+  session_detached,   // the receiver's link is gone and it may come back
+  session_gone,       // the receiver left while the packet was on its way
+  queue_full,         // the receiver does not keep up
+  crossing_full,      // the other event loop does not keep up
+  interface_refused,  // the kernel did not take it
+  not_answered,       // to the gateway's own address, where nothing answers it
 };
 inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(Drop::not_answered) + 1;
 
 constexpr std::string_view to_string(Drop reason) {
   constexpr std::array<std::string_view, kDropReasons> kNames{
-      "malformed",        "spoofed_source", "no_session", "no_route",      "multicast",        "session_detached",
-      "session_gone",     "queue_full",     "crossing_full", "interface_refused", "not_answered"};
+      "malformed",    "spoofed_source", "no_session",    "no_route",          "multicast",   "session_detached",
+      "session_gone", "queue_full",     "crossing_full", "interface_refused", "not_answered"};
   return kNames[static_cast<std::size_t>(reason)];
 }
 

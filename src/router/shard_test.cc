@@ -1,1 +1,86 @@
+#include "router/shard.h"
+
 #include <gtest/gtest.h>
+
+#include "test/support/manual_loop.h"
+#include "test/support/packets.h"
+
+namespace penstock::router {
+namespace {
+
+using test::batch_of;
+using test::ip_packet;
+
+class FakeLink final : public SessionLink {
+ public:
+  void packets_waiting() override {}
+  void end(std::string_view reason) override { ended = reason; }
+  void probe(Duration, std::move_only_function<void(bool)>) override {}
+  std::string ended;
+};
+
+SessionSpec spec(std::uint32_t slot, const char* address) {
+  return {.id = {.slot = slot, .generation = 1},
+          .name = "client",
+          .prefixes = {Prefix::parse(address).value()},
+          .queue_bytes = std::size_t{64} << 20,
+          .usage = std::make_shared<Usage>()};
+}
+
+// Alice (10.0.0.2) lives on shard 0, Bob (10.0.0.3) on shard 1.
+class ShardTest : public testing::Test {
+ protected:
+  ShardTest() {
+    shards.push_back(std::make_unique<Shard>(0, loop0));
+    shards.push_back(std::make_unique<Shard>(1, loop1));
+    Shard::connect(shards);
+    alice = shards[0]->open_session(spec(0, "10.0.0.2"));
+    bob = shards[1]->open_session(spec(1, "10.0.0.3"));
+    const auto routes =
+        RouteTable().with(Prefix::parse("10.0.0.2").value(), alice).with(Prefix::parse("10.0.0.3").value(), bob);
+    for (auto& shard : shards) shard->router().set_routes(routes);
+    shards[1]->session(bob)->attach(bobs_link, 1, "");
+  }
+  void alice_sends(PacketBatch batch) { shards[0]->router().from_session(*shards[0]->session(alice), batch); }
+
+  test::ManualLoop loop0;
+  test::ManualLoop loop1;
+  FakeLink bobs_link;
+  std::vector<std::unique_ptr<Shard>> shards;
+  PortId alice;
+  PortId bob;
+};
+
+TEST_F(ShardTest, APacketForASessionOfAnotherLoopCrossesInARing) {
+  alice_sends(batch_of(ip_packet("10.0.0.2", "10.0.0.3", "one"), ip_packet("10.0.0.2", "10.0.0.3", "two")));
+  EXPECT_FALSE(shards[1]->session(bob)->has_packets()) << "nothing happens on the other loop before it runs";
+  loop1.run_until_idle();
+  PacketBatch taken;
+  shards[1]->session(bob)->take(taken, 1000);
+  ASSERT_EQ(taken.size(), 2U);
+  EXPECT_EQ(test::payload_of(taken[0]), "one");
+  EXPECT_EQ(test::payload_of(taken[1]), "two");
+}
+
+TEST_F(ShardTest, AFullRingDropsAndCounts) {
+  for (std::size_t i = 0; i < Shard::kRingCapacity + 10; ++i) alice_sends(batch_of(ip_packet("10.0.0.2", "10.0.0.3")));
+  EXPECT_EQ(shards[0]->router().drops().of(Drop::crossing_full), 10U);
+  loop1.run_until_idle();
+  PacketBatch taken;
+  shards[1]->session(bob)->take(taken, std::size_t{1} << 30);
+  EXPECT_EQ(taken.size(), Shard::kRingCapacity);
+}
+
+TEST_F(ShardTest, ASessionThatEndsWhilePacketsCrossIsNotMissedByAStranger) {
+  alice_sends(batch_of(ip_packet("10.0.0.2", "10.0.0.3")));
+  shards[1]->close_session(bob, "gone");
+  EXPECT_EQ(bobs_link.ended, "gone");
+  const PortId carol = shards[1]->open_session(spec(2, "10.0.0.4"));
+  EXPECT_EQ(carol.slot, bob.slot);
+  loop1.run_until_idle();
+  EXPECT_EQ(shards[1]->router().drops().of(Drop::session_gone), 1U);
+  EXPECT_EQ(shards[1]->session(bob), nullptr);
+}
+
+}  // namespace
+}  // namespace penstock::router

@@ -39,7 +39,8 @@ struct Registry::PendingLogin {
   EventLoop* on = nullptr;
   Reply reply;
   std::shared_ptr<const Credential> credential;
-  bool replaces = false;  // the older client is told to stay away
+  bool replaces = false;         // the older client is told to stay away
+  std::uint64_t attachment = 0;  // the number of its link, once it is admitted
 };
 
 Registry::Registry(std::vector<Shard*> shards, Random& random, router::AddressPool pool, auth::TicketSealer sealer,
@@ -237,7 +238,7 @@ void Registry::create(const Login& login, std::optional<IpAddress> wanted, std::
 void Registry::admit(const Login& login, Record& record, bool resumed) {
   if (!record.attached) detached_.erase({record.detached_at, record.id.slot});
   record.attached = true;
-  ++record.attachment;
+  login->attachment = ++record.attachment;
   record.outer = login->request.outer;
   record.software = login->request.software;
   if (record.port) return opened(login, record.id, record.port, resumed);
@@ -293,7 +294,7 @@ void Registry::opened(const Login& login, SessionId id, PortId port, bool resume
                                                                {"software", login->request.software}});
   answer(login, Admission{.session = record->id,
                           .port = record->port,
-                          .attachment = record->attachment,
+                          .attachment = login->attachment,
                           .client = record->credential->name,
                           .address = record->address,
                           .address6 = record->address6,
@@ -499,8 +500,7 @@ Totals Registry::totals() const {
 std::vector<SavedSession> Registry::saved() const {
   std::vector<SavedSession> list;
   for (const auto& record : records_) {
-    if (record)
-      list.push_back({record->key, record->credential->name, record->credential->epoch(), record->address});
+    if (record) list.push_back({record->key, record->credential->name, record->credential->epoch(), record->address});
   }
   return list;
 }

@@ -14,14 +14,16 @@
 //                       key and address, as long as nobody else has the address.
 //   a single credential the session it has, if any: the newer login wins. The older client's lease is void from then
 //                       on, and it is refused as long as the newer one is attached.
-//   previous_ip         the session of the same credential that has this address, if its link is gone or does not answer
+//   previous_ip         the session of the same credential that has this address, if its link is gone or does not
+//   answer
 //                       a probe within kProbePatience.
 //   otherwise           a new session.
 // Which address a new session gets: the credential's fixed one; else the one it asks for, if that is free for it; else
-// the lowest rested one; else the one that rests longest; else that of the session that has been detached longest, which
-// is ended; else the login is refused.
+// the lowest rested one; else the one that rests longest; else that of the session that has been detached longest,
+// which is ended; else the login is refused.
 //
-// Across a restart   sessions are saved (state_file.h) and come back detached, with a new grace time, so their addresses
+// Across a restart   sessions are saved (state_file.h) and come back detached, with a new grace time, so their
+// addresses
 //                    are not given away. Their leases need no file: the ticket says all there is to know.
 //
 // Always true   no two sessions have an address in common; an address is leased in the pool exactly while a session has

@@ -144,7 +144,10 @@ Result<void> OpensslEngine::receive(ByteView ciphertext, ByteQueue& plain) {
   wire_.input = ciphertext;
   auto result = state_ == State::handshaking ? handshake() : Result<void>{};
   if (result && state_ == State::open) result = decrypt(plain);
-  PENSTOCK_ASSERT(!result || peer_closed_ || wire_.input.empty());
+  // OpenSSL asks for more only when it has taken all; a peer that finds an exception must not grow a queue with it.
+  if (result && !peer_closed_ && !wire_.input.empty())
+    result = std::unexpected(
+        end_with({ErrorCode::protocol_error, "TLS with " + peer() + " failed: it left part of the input"}));
   wire_.input = {};
   return result;
 }
@@ -194,9 +197,10 @@ Result<void> OpensslEngine::send(ByteView plain) {
   ERR_clear_error();
   const std::size_t records = (plain.size() + kMaxRecordPlaintext - 1) / kMaxRecordPlaintext;
   if (records_sent_ + records > settings_.records_per_key && SSL_version(ssl_.get()) == TLS1_3_VERSION) {
-    // The KeyUpdate goes out before the next record. TLS 1.2 has nothing like it.
-    PENSTOCK_ASSERT(SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
-    records_sent_ = 0;
+    // The KeyUpdate goes out before the next record. OpenSSL declines while the peer is in the middle of such a message
+    // of its own: then it is the next send's turn. TLS 1.2 has nothing like it.
+    if (SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1) records_sent_ = 0;
+    ERR_clear_error();
   }
   records_sent_ += records;
 

@@ -17,7 +17,7 @@
 //
 // Always true   what is appended to `plain` was decrypted and authenticated, and on a client it came from a server
 //               whose certificate was accepted (EngineTest: NothingIsDecryptedFromAServerThatWasRefused).
-//               plain grows by less than the ciphertext that was given.
+//               Over a connection's life `plain` grows by less than the ciphertext that was given.
 // Policy        TLS 1.2 and 1.3; AES-128-GCM, ChaCha20, AES-256-GCM, in this order of ours, ChaCha20 first for a
 //               client that puts it first because it has no AES instructions. No renegotiation, no compression, no
 //               session tickets: a link lives for hours, so one full handshake costs nothing, while a ticket key to

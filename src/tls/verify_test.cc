@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/atomic_file.h"
 #include "tls/engine.h"
 #include "tls/test_certificates.h"
 #include "tls/test_pair.h"
@@ -79,6 +80,13 @@ TEST_F(VerifyTest, ASelfSignedCertificateIsAcceptedWhereItIsTheCaFile) {
   EXPECT_EQ(words(self_signed, {.ca_file = self_signed.cert_path}), "");
   const auto old_style = make({.names = {"vpn-server"}, .common_name_only = true});
   EXPECT_EQ(words(old_style, {.ca_file = old_style.cert_path}, "vpn-server"), "");
+}
+
+TEST_F(VerifyTest, ACaFileMayHoldSeveralAndOneTwice) {
+  const std::string pem = read_whole_file(authority_.cert_path, 100000).value();
+  const std::string other = read_whole_file(make({.names = {"Other"}, .authority = true}).cert_path, 100000).value();
+  const std::string bundle = directory_.write("bundle.pem", "# ours\n" + other + pem + pem);
+  EXPECT_EQ(words(good_, {.ca_file = bundle}), "");
 }
 
 TEST_F(VerifyTest, AnUnknownAuthorityIsRefusedWithTheSettingsThatHelp) {

@@ -9,8 +9,8 @@ namespace penstock::transport {
 namespace {
 
 std::unexpected<Error> violated(const websocket::Violation& violation) {
-  return fail(ErrorCode::protocol_error,
-              "the peer broke the WebSocket protocol (" + std::to_string(violation.close_code) + "): " + violation.reason);
+  return fail(ErrorCode::protocol_error, "the peer broke the WebSocket protocol (" +
+                                             std::to_string(violation.close_code) + "): " + violation.reason);
 }
 
 }  // namespace
@@ -78,8 +78,8 @@ Result<void> Channel::upgrade() {
   if (role_ == websocket::Role::server) {
     const auto refuse = [&](const websocket::HttpRefusal& refusal) -> Result<void> {
       PENSTOCK_TRY_VOID(send_plain(as_bytes(websocket::http_response(refusal))));
-      return fail(ErrorCode::protocol_error, "not a WebSocket upgrade: answered " + std::to_string(refusal.status) +
-                                                 " (" + refusal.reason + ")");
+      return fail(ErrorCode::protocol_error,
+                  "not a WebSocket upgrade: answered " + std::to_string(refusal.status) + " (" + refusal.reason + ")");
     };
     auto request = request_->next(plain_);
     if (!request) return refuse(request.error());

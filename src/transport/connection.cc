@@ -77,6 +77,7 @@ void Connection::read_turn() {
 bool Connection::deliver() {
   if (!open_announced_ && channel_.state() == Channel::State::open) {
     open_announced_ = true;
+    schedule_tick();  // from now on pings are due too
     handler_->on_open();
   }
   while (!closing_) {
@@ -88,7 +89,9 @@ bool Connection::deliver() {
     if (!*next) break;
     const websocket::Message& message = **next;
     if (log::enabled(log::Level::debug))
-      log::debug("frame received", {{"outer", peer_}, {"opcode", static_cast<unsigned>(message.kind)}, {"bytes", message.payload.size()}});
+      log::debug(
+          "frame received",
+          {{"outer", peer_}, {"opcode", static_cast<unsigned>(message.kind)}, {"bytes", message.payload.size()}});
     switch (message.kind) {
       case websocket::Opcode::binary:
         busy_ = true;

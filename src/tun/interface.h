@@ -13,9 +13,8 @@
 // On destruction a device made by create() vanishes with all that is on it; a persistent one that was found stays, and
 //                gets back its MTU and its up or down, without our addresses and routes.
 // Threads        one at a time, in the network namespace in which it was created.
-// Refusals       the messages name the interface and the configuration key: vpn.interface_name, vpn.subnet and
-// vpn.subnet6
-//                (addresses), vpn.routes, vpn.mtu.
+// Refusals       the messages name the interface and the configuration key: vpn.interface_name, vpn.mtu, vpn.routes,
+//                vpn.subnet or vpn.subnet6 (addresses).
 #pragma once
 
 #include <memory>

@@ -160,7 +160,7 @@ std::string http_response(const HttpRefusal& refusal, const HttpHeaders& extra) 
   } else {
     response += "Connection: close\r\n";
   }
-  for (const auto& [name, value] : extra) response += name + ": " + value + "\r\n";
+  for (const auto& [name, value] : extra) response.append(name).append(": ").append(value).append("\r\n");
   response += "Content-Type: text/plain\r\nContent-Length: " + std::to_string(page.size()) + "\r\n\r\n";
   if (!refusal.without_body) response += page;
   return response;

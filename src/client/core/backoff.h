@@ -31,7 +31,8 @@ class Backoff {
 
  private:
   Duration jittered(Duration base) const {
-    return Duration(static_cast<Duration::rep>(static_cast<double>(base.count()) * (0.5 + random_->next_fraction() / 2)));
+    return Duration(
+        static_cast<Duration::rep>(static_cast<double>(base.count()) * (0.5 + random_->next_fraction() / 2)));
   }
 
   Duration min_;

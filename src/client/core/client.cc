@@ -70,8 +70,8 @@ void Client::attempt() {
 void Client::connected(Result<std::unique_ptr<net::StreamSocket>> socket) {
   if (!socket) return retry(socket.error().message);
   const GatewayUrl& url = config_.server.urls[next_url_];
-  auto channel = transport::Channel::client(around_.tls ? around_.tls->new_engine(url.host) : nullptr,
-                                            host_header(url), url.path, kMaxMessage, around_.random);
+  auto channel = transport::Channel::client(around_.tls ? around_.tls->new_engine(url.host) : nullptr, host_header(url),
+                                            url.path, kMaxMessage, around_.random);
   const transport::Connection::Timing timing{.ping_interval = Duration(config_.reconnect.dead_after) / 3,
                                              .silence_limit = config_.reconnect.dead_after};
   connection_ = std::make_unique<transport::Connection>(around_.loop, buffer_, std::move(*socket), std::move(channel),
@@ -92,8 +92,7 @@ void Client::log_in() {
     connection_->send_text(protocol::to_json(protocol::Reconnect{
         .token = config_.auth.token, .previous_ip = settings_->assigned_ip, .client = around_.software}));
   } else {
-    connection_->send_text(
-        protocol::to_json(protocol::Auth{.token = config_.auth.token, .client = around_.software}));
+    connection_->send_text(protocol::to_json(protocol::Auth{.token = config_.auth.token, .client = around_.software}));
   }
 }
 

@@ -10,7 +10,8 @@
 // network that is slow for a while and not one that is gone. It is configured again only where the gateway says
 // something else than before.
 //
-// How it comes back   by its lease, if it has one, which the gateway resumes at once and without the token; if the lease
+// How it comes back   by its lease, if it has one, which the gateway resumes at once and without the token; if the
+// lease
 //                     is refused, by its token and the address it had. A client that was told that another one replaced
 //                     it (session kReplaced) only tries its lease, rarely: the two must not take turns.
 // Liveness            a ping every third of reconnect.dead_after; nothing received for dead_after means lost.
@@ -60,9 +61,9 @@ struct Status {
   std::uint64_t up_bytes = 0;
   std::uint64_t down_packets = 0;
   std::uint64_t down_bytes = 0;
-  std::uint64_t attempts = 0;    // to connect
-  std::uint64_t successes = 0;   // logins
-  std::uint64_t resumed = 0;     // of which got their session back
+  std::uint64_t attempts = 0;   // to connect
+  std::uint64_t successes = 0;  // logins
+  std::uint64_t resumed = 0;    // of which got their session back
   std::uint64_t dropped_not_connected = 0;
   std::uint64_t dropped_queue_full = 0;
   std::uint64_t dropped_interface = 0;

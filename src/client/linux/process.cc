@@ -1,7 +1,7 @@
 #include "client/linux/process.h"
 
-#include <csignal>
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -179,8 +179,7 @@ std::string Process::status_json() const {
   json["up"] = {{"packets", status.up_packets}, {"bytes", status.up_bytes}, {"bits_per_second", std::round(up_rate_)}};
   json["down"] = {
       {"packets", status.down_packets}, {"bytes", status.down_bytes}, {"bits_per_second", std::round(down_rate_)}};
-  json["reconnects"] = {
-      {"attempts", status.attempts}, {"succeeded", status.successes}, {"resumed", status.resumed}};
+  json["reconnects"] = {{"attempts", status.attempts}, {"succeeded", status.successes}, {"resumed", status.resumed}};
   json["drops"] = {{"not_connected", status.dropped_not_connected},
                    {"queue_full", status.dropped_queue_full},
                    {"interface_refused", status.dropped_interface},

@@ -1,7 +1,7 @@
 // The gateway's own inner address when there is no TUN device: it answers pings and says that nothing else is there.
 //
-// Errors ("port unreachable") are limited to kErrorsPerSecond, as RFC 1812 section 4.3.2.8 asks; what is not answered is
-// counted as not_answered.
+// Errors ("port unreachable") are limited to kErrorsPerSecond, as RFC 1812 section 4.3.2.8 asks; what is not answered
+// is counted as not_answered.
 //
 // Ownership   borrows the shard; removes itself from the router when destroyed.
 // Threads     its shard's loop.

@@ -14,8 +14,8 @@ Door::~Door() = default;
 void Door::welcome(std::unique_ptr<net::StreamSocket> socket) {
   if (stopping_) return;
   socket->adopt(shard_->loop());
-  auto channel = transport::Channel::server(tls_ ? tls_->new_engine() : nullptr, settings_->path, kMaxLoginMessage,
-                                            *random_);
+  auto channel =
+      transport::Channel::server(tls_ ? tls_->new_engine() : nullptr, settings_->path, kMaxLoginMessage, *random_);
   auto handshake = std::make_unique<Handshake>(*this, std::move(socket), std::move(channel));
   Handshake& started = *handshake;
   handshakes_[&started] = std::move(handshake);

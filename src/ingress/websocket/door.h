@@ -1,6 +1,7 @@
 // The door on the public port: WebSocket over TLS. One a shard.
 //
-//   TcpListener --socket--> Door --> Handshake (TLS, upgrade, login) --> Registry --admission--> Link on the session's shard
+//   TcpListener --socket--> Door --> Handshake (TLS, upgrade, login) --> Registry --admission--> Link on the session's
+//   shard
 //
 // A connection is first a Handshake on the shard that it was given to, at most kLoginDeadline long. Once admitted it
 // moves, socket and TLS state and all, to the shard of its session and becomes a Link there (link.h).
@@ -44,8 +45,7 @@ class Door {
   // Plain v1: the largest packet and a little more, so that one too large by a header is a drop, not an end.
   static constexpr std::size_t kMaxMessage = 64 * 1024 + 256;
 
-  Door(router::Shard& shard, session::Registry& registry, Random& random,
-       std::shared_ptr<const DoorSettings> settings);
+  Door(router::Shard& shard, session::Registry& registry, Random& random, std::shared_ptr<const DoorSettings> settings);
   ~Door();
   Door(const Door&) = delete;
   Door& operator=(const Door&) = delete;

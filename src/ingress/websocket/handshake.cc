@@ -71,7 +71,8 @@ void Handshake::log_in(session::LoginRequest request) {
                           [this, alive = alive_, registry = door_->registry_](Result<session::Admission> result) {
                             if (*alive) return answered(std::move(result));
                             if (result)
-                              registry->detached(result->session, result->attachment, "the client left during its login");
+                              registry->detached(result->session, result->attachment,
+                                                 "the client left during its login");
                           });
 }
 

@@ -61,7 +61,8 @@ void Link::on_text(std::string_view text) {
     connection_->send_text(protocol::to_json(protocol::ErrorMessage{message.error().message}));
   } else if (std::holds_alternative<protocol::Ping>(*message)) {
     connection_->send_text(protocol::to_json(protocol::Pong{}));
-  } else if (std::holds_alternative<protocol::Auth>(*message) || std::holds_alternative<protocol::Reconnect>(*message)) {
+  } else if (std::holds_alternative<protocol::Auth>(*message) ||
+             std::holds_alternative<protocol::Reconnect>(*message)) {
     connection_->send_text(protocol::to_json(protocol::ErrorMessage{"this connection is logged in already"}));
   }
   // The rest (pong, error, what only a server says) asks for no answer.
@@ -123,8 +124,7 @@ void Link::end(std::string_view reason) {
 void Link::say_goodbye() { close(kGoingAway, "the gateway is shutting down"); }
 
 void Link::close(std::uint16_t code, std::string_view reason) {
-  if (!software_.empty())
-    connection_->send_text(protocol::to_json(protocol::Goodbye{.reason = std::string(reason)}));
+  if (!software_.empty()) connection_->send_text(protocol::to_json(protocol::Goodbye{.reason = std::string(reason)}));
   connection_->close(code, reason);
 }
 

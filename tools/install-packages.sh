@@ -1,0 +1,57 @@
+#!/bin/bash
+# Installs the packages that the named purposes need: tools/install-packages.sh build|test|lint|deep|run|demo ...
+#
+# dpkg is asked first; only when something is missing is apt-get called, and only as root. Without root the missing names
+# and the command to type are printed. On a system without dpkg the packages are the reader's business.
+# PENSTOCK_SKIP_PACKAGES=1 skips all of it.
+set -euo pipefail
+
+[[ -n ${PENSTOCK_SKIP_PACKAGES:-} ]] && exit 0
+if ! command -v dpkg-query >/dev/null; then
+  echo "No dpkg here: install the packages named in $0 by their names on this system." >&2
+  exit 0
+fi
+
+# Debian 12's default Boost is 1.74, too old for our coroutines; later releases have 1.83 as the default.
+boost=libboost-dev
+# shellcheck source=/dev/null
+source /etc/os-release
+[[ ${ID:-} == debian && ${VERSION_ID:-} == 12 ]] && boost=libboost1.81-dev
+
+packages=()
+for purpose in "$@"; do
+  case $purpose in
+    build) packages+=(g++ cmake ninja-build ccache "$boost" libssl-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev
+                      libcli11-dev libmnl-dev) ;;
+    test) packages+=(libgtest-dev libgmock-dev python3 python3-pytest python3-websockets python3-cryptography openssl
+                     iproute2 iputils-ping iperf3 nftables jq procps) ;;
+    lint) packages+=(clang-format-19 clang-tidy-19 python3 git) ;;
+    deep) packages+=(clang-19 libclang-rt-19-dev llvm-19) ;;
+    run) packages+=(openssl iproute2) ;;
+    demo) packages+=(openssl iproute2 iputils-ping iperf3 jq) ;;
+    *) echo "$0: no such purpose: $purpose" >&2; exit 2 ;;
+  esac
+done
+
+missing=()
+for package in "${packages[@]}"; do
+  [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+done
+(( ${#missing[@]} )) || exit 0
+
+if (( EUID != 0 )); then
+  echo "Missing packages. As root:  apt-get install ${missing[*]}" >&2
+  exit 1
+fi
+echo "Installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
+install=("${apt[@]}" install -y --no-install-recommends "${missing[@]}")
+# The package lists may be absent or old, so they are fetched before, and a failure of that counts only if installing fails too.
+if ! { "${apt[@]}" update || true; "${install[@]}"; } >"$log" 2>&1 </dev/null; then
+  tail -n 30 "$log" >&2
+  echo "Could not install ${missing[*]}" >&2
+  exit 1
+fi

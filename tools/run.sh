@@ -1,0 +1,116 @@
+#!/bin/bash
+# Starts a gateway on this machine and says how others join. `make run` builds first and calls this.
+#
+# Everything it needs is made on the first run in RUN_DIR (./run) and used again after that: a self-signed certificate, the
+# gateway's configuration, and a profile for a first client. Delete the folder to begin anew. Without root there is no TUN
+# device here and the port is 8443; clients then still reach each other through the gateway.
+#
+#   PORT=9443 make run        another port
+#   RUN_DIR=/srv/vpn make run another folder
+set -euo pipefail
+cd "$(dirname "$0")/.."
+umask 077
+
+penstock=$PWD/${BUILD:-build}/penstock
+mkdir -p "${RUN_DIR:-run}"
+run=$(cd "${RUN_DIR:-run}" && pwd)
+config=$run/server.yaml
+profile=$run/first-client.yaml
+
+say() { printf '%s\n' "$*" >&2; }
+
+port_is_free() {
+  ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+tun_is_usable() {
+  ((EUID == 0)) || return 1
+  [[ -c /dev/net/tun ]] || return 1
+  # Root in a container may have the device and yet not the right to make an interface.
+  ip tuntap add dev "pstry$$" mode tun 2>/dev/null && ip tuntap del dev "pstry$$" mode tun
+}
+
+# The address by which other machines most likely reach this one: the one it would itself send from. Nothing is sent.
+own_address() {
+  local address
+  address=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')
+  [[ $address ]] || address=$(ip -6 route get 2001:db8::1 2>/dev/null | sed -n 's/.* src \([0-9a-f:]*\).*/\1/p')
+  printf '%s\n' "${address:-127.0.0.1}"
+}
+
+in_url() { if [[ $1 == *:* ]]; then printf '[%s]' "$1"; else printf '%s' "$1"; fi; }
+
+make_certificate() {
+  local names="DNS:localhost" address name
+  name=$(hostname)
+  [[ $name =~ ^[A-Za-z0-9.-]+$ && $name != localhost ]] && names+=",DNS:$name"
+  for address in 127.0.0.1 ::1 $(ip -o addr show scope global 2>/dev/null | awk '{ sub("/.*", "", $4); print $4 }' | sort -u); do
+    names+=",IP:$address"
+  done
+  say "Making a self-signed certificate for $names"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -sha256 -days 825 -subj "/CN=${name:0:64}" \
+    -addext "subjectAltName=$names" -keyout "$run/server.key.new" -out "$run/server.crt" 2>/dev/null
+  # The key gets its name last: an interrupted run leaves no half of a pair behind.
+  mv "$run/server.key.new" "$run/server.key"
+}
+
+make_config() {
+  local port=$1 tun=$2 socket=$run/penstock.sock
+  # A Unix socket's path has room for 107 bytes.
+  ((${#socket} < 100)) || socket=/tmp/penstock-$(printf '%s' "$run" | sha256sum | cut -c 1-12).sock
+  cat >"$config.new" <<END
+# Made by \`make run\`; edit it as you like. docs/configuration.md tells every key.
+server:
+  listen_addr: ":$port"
+  public_url: "wss://$(in_url "$(own_address)"):$port/"
+  tls_cert: "$run/server.crt"
+  tls_key: "$run/server.key"
+vpn:
+  subnet: "10.100.0.0/24"
+  tun: "$tun"
+  interface_name: "penstock0"
+state_dir: "$run/state"
+status_socket: "$socket"
+END
+  mv "$config.new" "$config"
+}
+
+[[ -x $penstock ]] || { say "There is no $penstock: run \`make build\` first."; exit 1; }
+[[ -f $run/server.key && -f $run/server.crt ]] || make_certificate
+overrides=()
+if [[ ! -f $config ]]; then
+  port=${PORT:-8443}
+  if [[ -z ${PORT:-} ]] && ((EUID == 0)) && port_is_free 443; then port=443; fi
+  tun=off
+  if tun_is_usable; then tun=on; fi
+  make_config "$port" "$tun"
+  say "Wrote $config (port $port, TUN $tun)"
+elif [[ -n ${PORT:-} ]]; then
+  overrides=(--set "server.listen_addr=:$PORT" --set "server.public_url=wss://$(in_url "$(own_address)"):$PORT/")
+fi
+mkdir -p "$run/state"
+"$penstock" check-config --kind server --config "$config" "${overrides[@]}" >&2
+if [[ ! -f $profile ]]; then
+  "$penstock" profile first-client --config "$config" "${overrides[@]}" --output "$profile" >&2
+fi
+
+cat >&2 <<END
+
+$(sed 's/^/    /' "$profile")
+
+How another machine joins
+  1. Copy this profile and the executable to it (the profile holds its token: keep it secret):
+       scp $profile $penstock OTHER:
+  2. There:
+       sudo ./penstock client --config ${profile##*/}
+  3. See who is here:
+       $penstock status --config $config
+  Another machine needs a profile of its own:
+       $penstock profile NAME --config $config --output $run/NAME.yaml
+END
+if grep -q '^ *tun: *"\?off' "$config"; then
+  say "  This gateway has no TUN device (that takes root), so it is no member itself; clients reach each other."
+fi
+say ""
+say "The gateway runs until Ctrl-C."
+exec "$penstock" server --config "$config" "${overrides[@]}"
