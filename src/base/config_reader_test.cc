@@ -166,7 +166,7 @@ TEST(ConfigReader, AnUnknownKeyComesWithTheNearestKnownOne) {
   EXPECT_EQ(refusal(R"({"zzz": 1})"), "conf/x.json:1:2: zzz: unknown key");
   Values values;
   EXPECT_EQ(read("{}", values, "section.nmae=x"), "--set section.nmae: unknown key; did you mean \"name\"?");
-  EXPECT_EQ(read("{}", values, "section.addresses=[x]"),
+  EXPECT_EQ(read("{}", values, "section.addresses=[\"x\"]"),
             "--set section.addresses: section.addresses[0]: expected an IP address such as 10.100.0.1, got \"x\"");
 }
 

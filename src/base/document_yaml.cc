@@ -1,5 +1,7 @@
 // YAML into a Document, from yaml-cpp's events: they tell quoted from plain, carry marks, and leave the expansion of
 // aliases to us, so that ten lines of them cannot become ten million nodes.
+#include <yaml-cpp/anchor.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <istream>

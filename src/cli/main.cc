@@ -4,6 +4,7 @@
 #include <functional>
 #include <iostream>
 
+#include "base/version.h"
 #include "cli/commands.h"
 
 namespace penstock::cli {
@@ -37,6 +38,7 @@ int main_of(int argc, char** argv) {
   CLI::App app{kDescription, "penstock"};
   app.footer(kFooter);
   app.require_subcommand(1);
+  app.set_version_flag("--version", "penstock " + std::string(kVersion));
   std::function<int()> run;
 
   ConfigOptions config;

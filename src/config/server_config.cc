@@ -40,7 +40,10 @@ void read_vpn(Section section, ServerConfig::Vpn& out) {
   section.value("interface_name", out.interface_name, form::interface_name);
   using Offload = ServerConfig::Offload;
   section.value("offload", out.offload,
-                form::word<Offload>({{"auto", Offload::automatic}, {"on", Offload::on}, {"off", Offload::off}}));
+                form::word<Offload>({{"auto", Offload::automatic},
+                                       {"gso", Offload::gso},
+                                       {"uso", Offload::uso},
+                                       {"off", Offload::off}}));
 
   if (!out.subnet.is_v4() || out.subnet.length() < 8 || out.subnet.length() > 30) {
     section.refuse("subnet", "must be an IPv4 prefix from /8 to /30, not " + out.subnet.to_string());
@@ -53,7 +56,8 @@ void read_vpn(Section section, ServerConfig::Vpn& out) {
       !unique_local.contains(*out.subnet6) || out.subnet6->length() < 64 || out.subnet6->length() > 112) {
     section.refuse("subnet6", "must be a prefix of fd00::/8 from /64 to /112, not " + out.subnet6->to_string());
   }
-  out.server_ip6 = out.subnet6->address().plus(1);
+  // The same host number as in IPv4, as every client's address has it (router/address_pool.h).
+  out.server_ip6 = out.subnet6->address().plus(out.server_ip.is_v4() ? out.server_ip.distance_from(out.subnet.address()) : 1);
   if (out.mtu < 1280) section.refuse("mtu", "must be 1280 or more, which IPv6 needs (vpn.subnet6 is set)");
 }
 

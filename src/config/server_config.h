@@ -41,12 +41,12 @@ struct ServerConfig {
     std::vector<Prefix> proxies;  // reserved: whose word on the client's address is believed
   } server;
 
-  enum class Offload : std::uint8_t { automatic, on, off };
+  enum class Offload : std::uint8_t { automatic, gso, uso, off };
   struct Vpn {
     Prefix subnet{IpAddress::v4(0x0A640000), 24};  // 10.100.0.0/24
     std::optional<Prefix> subnet6;
     IpAddress server_ip = IpAddress::v4(0x0A640001);  // the first address of `subnet`, unless given
-    std::optional<IpAddress> server_ip6;              // the first address of `subnet6`; no key of its own
+    std::optional<IpAddress> server_ip6;              // in `subnet6` what server_ip is in `subnet`; no key of its own
     int mtu = 1420;
     bool tun = true;
     std::string interface_name = "tun0";

@@ -120,7 +120,7 @@ void expect_full(const ServerConfig& config) {
   EXPECT_THAT(config.server.proxies, ElementsAre(Prefix::parse("10.0.0.0/8").value()));
   EXPECT_EQ(config.vpn.subnet.to_string(), "10.8.0.0/16");
   EXPECT_EQ(config.vpn.server_ip.to_string(), "10.8.1.1");
-  EXPECT_EQ(config.vpn.server_ip6->to_string(), "fd00:8::1");
+  EXPECT_EQ(config.vpn.server_ip6->to_string(), "fd00:8::101");
   EXPECT_EQ(config.vpn.mtu, 1380);
   EXPECT_FALSE(config.vpn.tun);
   EXPECT_EQ(config.vpn.interface_name, "vpn7");
@@ -209,7 +209,7 @@ TEST(ServerConfig, MistakesAreNamedWithPlacePathAndWayOut) {
            Case{"vpn: {mtu: 1000, subnet6: \"fd00::/64\"}",
                 "server.yaml:2:12: vpn.mtu: must be 1280 or more, which IPv6 needs (vpn.subnet6 is set)"},
            Case{"vpn: {tun: maybe}", "server.yaml:2:12: vpn.tun: expected on or off, got \"maybe\""},
-           Case{"vpn: {offload: \"no\"}", "server.yaml:2:16: vpn.offload: expected auto, on or off, got \"no\""},
+           Case{"vpn: {offload: \"no\"}", "server.yaml:2:16: vpn.offload: expected auto, gso, uso or off, got \"no\""},
            Case{"vpn: {interface_name: a-very-long-name}",
                 "server.yaml:2:23: vpn.interface_name: expected an interface name of 1 to 15 characters such as tun0, "
                 "got \"a-very-long-name\""},

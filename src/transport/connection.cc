@@ -52,25 +52,31 @@ void Connection::arm_read() {
 }
 
 void Connection::read_turn() {
+  read_some();
+  // Whatever ended the turn, what was received before belongs to the handler.
+  handler_->on_turn_end();
+  if (closed_) return;
+  if (pong_waits_ && channel_.output_size() == 0) {
+    pong_waits_ = false;
+    if (!closing_) after_send(channel_.send_pong(as_bytes(pong_payload_)));
+  }
+  flush();
+  arm_read();
+}
+
+void Connection::read_some() {
   for (int reads = 0; reads < kReadsPerTurn; ++reads) {
     const auto got = socket_->read({buffer_->bytes.get(), ReadBuffer::kSize});
     if (!got) return finish(got.error());
-    if (!*got) break;
+    if (!*got) return;
     if (**got == 0) return finish({ErrorCode::closed, "the peer closed the connection"});
     last_received_ = loop_->now();
     auto received = channel_.receive({buffer_->bytes.get(), **got});
-    const bool alive = deliver();
+    const bool goes_on = deliver();
     if (!received) return lose(std::move(received).error());
-    if (!alive) break;
-    if (**got < ReadBuffer::kSize) break;  // a short read: there is nothing more for now
+    if (!goes_on || closed_) return;
+    if (**got < ReadBuffer::kSize) return;  // a short read: there is nothing more for now
   }
-  if (pong_waits_ && channel_.output_size() == 0) {
-    pong_waits_ = false;
-    after_send(channel_.send_pong(as_bytes(pong_payload_)));
-  }
-  handler_->on_turn_end();
-  flush();
-  arm_read();
 }
 
 // Hands every whole message to the handler. False: the conversation is over.

@@ -91,6 +91,7 @@ class Connection {
  private:
   void arm_read();
   void read_turn();
+  void read_some();
   bool deliver();
   void flush();
   void tick();
