@@ -310,7 +310,7 @@ def test_a_good_config_is_called_good(tmp_path):
     path = tmp_path / "server.yaml"
     path.write_text(SERVER.replace("{sha256}", token_record("alice")["sha256"]))
     done = penstock("check-config", "--config", path)
-    assert (done.returncode, done.stdout.strip()) == (OK, f"{path}: ok (server)")
+    assert done.returncode == OK and done.stdout.startswith(f"{path}: ok"), done.stdout + done.stderr
 
 
 SERVER_URL = "server:\n  url: wss://gateway.test/\n"
