@@ -17,7 +17,7 @@ DOC_DIR   = $(PREFIX)/share/doc/penstock
 export JOBS PYTHON
 
 .DEFAULT_GOAL := build
-.PHONY: help build run demo test test-unit test-netns test-deep test-asan test-tsan lint fuzz format install clean \
+.PHONY: help build run demo test test-unit test-netns test-deep test-asan test-tsan lint lint-deep fuzz format install clean \
         build-tests configure-tests
 
 help: ## this list
@@ -62,7 +62,11 @@ lint: configure-tests ## who includes whom, headers alone, format, clang-tidy, t
 	@$(PACKAGES) lint
 	@tools/lint.sh $(BUILD)
 
-test-deep: test-asan test-tsan ## the unit tests under sanitizers, and a minute of each fuzz target
+test-deep: test-asan test-tsan lint-deep ## the unit tests under sanitizers, fuzz targets, the analyzer of clang-tidy
+
+lint-deep: configure-tests
+	@$(PACKAGES) lint
+	@tools/clang-tidy-cached.py --deep $(BUILD)
 
 test-asan:
 	@$(PACKAGES) build test deep

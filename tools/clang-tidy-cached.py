@@ -1,16 +1,17 @@
 #!/usr/bin/python3
 """Runs clang-tidy over the project's translation units, in parallel, and only over those not known to be clean.
 
-    tools/clang-tidy-cached.py BUILD_DIR [FILE ...]
+    tools/clang-tidy-cached.py [--deep] BUILD_DIR [FILE ...]
 
 A unit is known to be clean when everything that its verdict depends on is as it was in an earlier clean run: its text and
 that of every header of ours that it reaches, its compile command, .clang-tidy, and the versions of clang-tidy and of the
 installed -dev packages (for the libraries' headers). The hash of all that is the name of an empty file in the cache
 directory, ~/.cache/penstock-tidy. Only clean verdicts are kept, so a complaint is repeated until it is dealt with.
 
-Headers are followed by their #include "..." lines without looking at #if, which can only find too many. Units that include a
-library of templates (GoogleTest, Asio, spdlog, ...) are spared the path-sensitive analyzer: it follows calls into the library
-and spends three quarters of the time there.
+Headers are followed by their #include "..." lines without looking at #if, which can only find too many.
+
+--deep adds the path-sensitive analyzer (clang-analyzer-*), which takes three quarters of the time of a run that has it. Units
+that include a library of templates (GoogleTest, Asio, spdlog, ...) are spared it even then: it follows calls into the library.
 """
 
 import concurrent.futures
@@ -70,9 +71,9 @@ def key_of(source, command, common):
     return digest.hexdigest()
 
 
-def check(source, build):
+def check(source, build, deep):
     command = [TIDY, "-p", str(build), "--quiet"]
-    if TEMPLATES.search(source.read_bytes()):
+    if not deep or TEMPLATES.search(source.read_bytes()):
         command.append("--checks=-clang-analyzer-*")
     start = time.monotonic()
     run = subprocess.run(command + [str(source)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
@@ -92,10 +93,13 @@ def new_complaints(words, said):
 
 
 def main():
-    if len(sys.argv) < 2:
+    arguments = sys.argv[1:]
+    deep = arguments[:1] == ["--deep"]
+    arguments = arguments[1:] if deep else arguments
+    if not arguments:
         sys.exit(__doc__)
-    build = pathlib.Path(sys.argv[1]).resolve()
-    wanted = {pathlib.Path(name).resolve() for name in sys.argv[2:]}
+    build = pathlib.Path(arguments[0]).resolve()
+    wanted = {pathlib.Path(name).resolve() for name in arguments[1:]}
     commands = {}
     for entry in json.loads((build / "compile_commands.json").read_text()):
         source = pathlib.Path(entry["directory"], entry["file"]).resolve()
@@ -104,7 +108,7 @@ def main():
             commands[source] = entry["command"]
 
     CACHE.mkdir(parents=True, exist_ok=True)
-    common = toolchain_hash()
+    common = toolchain_hash() + (b"deep" if deep else b"")
     keys = {source: key_of(source, command, common) for source, command in commands.items()}
     todo = []
     for source, key in keys.items():
@@ -121,7 +125,7 @@ def main():
     start, failed, slowest, said = time.monotonic(), 0, (0.0, None), set()
     jobs = int(os.environ.get("JOBS", os.cpu_count() or 1))
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        runs = {pool.submit(check, source, build): source for source in todo}
+        runs = {pool.submit(check, source, build, deep): source for source in todo}
         for run in concurrent.futures.as_completed(runs):
             source = runs[run]
             clean, words, seconds = run.result()

@@ -27,6 +27,8 @@ check "every include is allowed" "$python" test/lint/check_includes.py
 check "the include check finds what is forbidden" "$python" test/lint/check_includes.py --self-test
 check "the texts are fit to be published" "$python" tools/check_texts.py
 check "the texts check finds what is not" "$python" tools/check_texts.py --self-test
+check "ticked requirements name tests that exist" "$python" test/lint/check_requirements.py
+check "the requirements check finds what is missing" "$python" test/lint/check_requirements.py --self-test
 check "clang-format" formatted
 check "every header compiles alone" cmake --build "$build" --parallel "${JOBS:-$(nproc)}" --target headers_alone
 check "clang-tidy" "$python" tools/clang-tidy-cached.py "$build"

@@ -94,6 +94,11 @@ if [[ ! -f $profile ]]; then
   "$penstock" profile first-client --config "$config" "${overrides[@]}" --output "$profile" >&2
 fi
 
+# The packages of the libraries it uses that not every machine has: on Debian and Ubuntu they are called after the soname.
+packages=$(ldd "$penstock" | sed -nE 's/^\s*(libmnl|libspdlog|libyaml-cpp)\.so\.([0-9.]+) .*/\1\2/p' | sort -u | paste -sd ' ')
+# shellcheck disable=SC1091
+system=$(. /etc/os-release 2>/dev/null && printf '%s' "$PRETTY_NAME") || system="this system"
+
 cat >&2 <<END
 
 $(sed 's/^/    /' "$profile")
@@ -101,9 +106,12 @@ $(sed 's/^/    /' "$profile")
 How another machine joins
   1. Copy this profile and the executable to it (the profile holds its token: keep it secret):
        scp $profile $penstock OTHER:
-  2. There:
+  2. There, if it runs $system too:
+       sudo apt-get install $packages
+     On another system build it from a clone with \`make build\` instead; the executable is then build/penstock.
+  3. There:
        sudo ./penstock client --config ${profile##*/}
-  3. See who is here:
+  4. See who is here:
        $penstock status --config $config
   Another machine needs a profile of its own:
        $penstock profile NAME --config $config --output $run/NAME.yaml

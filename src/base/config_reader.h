@@ -13,9 +13,8 @@
 // A *form* says what a value must look like: anything callable as Result<T>(const Node&), whose refusal reads "expected
 // an address such as 10.0.0.1, got ...". A form for secrets never repeats what it got.
 //
-// Refusals      invalid_argument from finish(): up to 20 lines "FILE:LINE:COLUMN: full.key.path: message", as they
-// stand
-//               in the file, or "--set full.key.path: message".
+// Refusals      invalid_argument from finish(): up to 20 lines "FILE:LINE:COLUMN: full.key.path: message", in the order
+//               of the file, or "--set full.key.path: message".
 // Ownership     the reader borrows the document, a Section the reader; Sections are cheap handles.
 // Threads       one.
 // Not here      which keys there are (config/), how files are parsed (document.h).

@@ -6,9 +6,8 @@
 //
 // Always true   at most 32 levels, 100,000 nodes and 4 MiB, aliases of YAML counted as often as they are expanded; no
 //               map has one key twice; keys are plain text (document_test.cc, document_yaml_test.cc).
-// Refusals      invalid_argument with "FILE:LINE:COLUMN: ..."; reading a file also not_found, permission_denied,
-// exhausted.
-//               No message quotes a value, since the value may be a secret.
+// Refusals      invalid_argument with "FILE:LINE:COLUMN: ..."; reading a file also not_found,
+//               permission_denied, exhausted. No message quotes a value, since the value may be a secret.
 // Ownership     values: a Node owns what is below it, a Document its root.
 // Threads       any; nothing is shared.
 // Not here      typed values and unknown keys (config_reader.h), durations and sizes (units.h).

@@ -132,9 +132,9 @@ void print_client(const Json& status) {
             << text(status["subnet"]) << ", MTU " << status["mtu"].dump() << "\n"
             << "up " << bytes(status["up"]["bytes"]) << " (" << rate(status["up"]["bits_per_second"]) << "), down "
             << bytes(status["down"]["bytes"]) << " (" << rate(status["down"]["bits_per_second"]) << ")\n"
-            << "attempts " << status["reconnects"]["attempts"].dump() << ", succeeded "
-            << status["reconnects"]["succeeded"].dump() << ", resumed " << status["reconnects"]["resumed"].dump()
-            << "\n";
+            << "reconnects: tried " << status["reconnects"]["attempts"].dump() << ", succeeded "
+            << status["reconnects"]["succeeded"].dump() << "; sessions resumed "
+            << status["reconnects"]["resumed"].dump() << "\n";
   if (!text(status["last_error"]).empty()) std::cout << "last error: " << text(status["last_error"]) << "\n";
   print_drops(status["drops"]);
   print_process(status);

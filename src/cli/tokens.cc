@@ -1,6 +1,7 @@
 // token new, token list, token revoke, profile: who may connect.
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "config/server_config.h"
 #include "config/token_record.h"
 #include "gateway/process.h"
+#include "net/unix_socket.h"
 #include "tls/certificate.h"
 
 namespace penstock::cli {
@@ -28,7 +30,11 @@ Result<void> save_tokens(const ServerConfig& config, const std::vector<TokenReco
   std::error_code error;
   std::filesystem::create_directories(config.paths.state_dir, error);
   if (error) return fail(ErrorCode::permission_denied, config.paths.state_dir.string() + ": " + error.message());
-  return write_file_atomically(gateway::token_file_path(config), as_bytes(token_file_text(records)), 0600);
+  PENSTOCK_TRY_VOID(write_file_atomically(gateway::token_file_path(config), as_bytes(token_file_text(records)), 0600));
+  // One that runs would notice within seconds; it is told, so that the client may come at once. One that does not run
+  // need not be told.
+  (void)net::ask_status(config.paths.status_socket.string(), gateway::kReloadTokens, std::chrono::seconds(1));
+  return {};
 }
 
 bool known(const std::vector<TokenRecord>& records, const std::string& name) {
@@ -155,7 +161,7 @@ int token_revoke(const ConfigOptions& options, const std::string& name) {
     return report({ErrorCode::not_found, "no token named \"" + name + "\" was issued; see `penstock token list`"});
   }
   if (auto saved = save_tokens(*config, *issued); !saved) return report(saved.error());
-  std::cout << "revoked " << name << "; a running gateway ends its sessions within seconds\n";
+  std::cout << "revoked " << name << "; a running gateway has ended its sessions\n";
   return kOk;
 }
 

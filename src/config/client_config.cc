@@ -30,6 +30,7 @@ void read_server(Section section, ClientConfig::Server& out) {
   section.path("ca_file", out.ca_file);
   section.value("pin", out.pin, pin);
   section.value("proxy", out.proxy, proxy);
+  section.mark_reserved("proxy");
   if (section.has("url") && section.has("urls")) {
     section.refuse("urls", "give either server.url or server.urls, not both");
   } else if (section.has("url")) {
@@ -48,6 +49,10 @@ void read_vpn(Section section, ClientConfig::Vpn& out) {
   section.list("exclude", out.exclude, form::prefix);
   section.value("exclude_lan", out.exclude_lan, form::flag);
   section.value("kill_switch", out.kill_switch, form::flag);
+  // A protection that is believed in and not there is worse than none.
+  if (out.kill_switch) section.refuse("kill_switch", "is not available in this version; without it, remove this key");
+  section.mark_reserved("exclude");
+  section.mark_reserved("exclude_lan");
 }
 
 void read_reconnect(Section section, ClientConfig::Reconnect& out) {
@@ -57,7 +62,7 @@ void read_reconnect(Section section, ClientConfig::Reconnect& out) {
   section.value("dead_after", out.dead_after, form::duration(100ms, 1h));
   if (out.min_backoff > out.max_backoff) {
     section.refuse(section.has("min_backoff") ? "min_backoff" : "max_backoff",
-                   "reconnect.min_backoff must not be longer than reconnect.max_backoff");
+                   "must not be longer than reconnect.max_backoff");
   }
 }
 
@@ -79,6 +84,7 @@ Result<ClientConfig> config_of(Document document, std::span<const std::string> o
   ConfigReader reader(document);
   ClientConfig config = read_config(reader, std::move(paths));
   PENSTOCK_TRY_VOID(reader.finish());
+  config.reserved = reader.reserved();
   return config;
 }
 

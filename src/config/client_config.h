@@ -49,6 +49,9 @@ struct ClientConfig {
 
   LoggingConfig logging;
   PathsConfig paths;
+
+  // Full paths of the keys that were given but have no effect in this version; worth a warning at the start.
+  std::vector<std::string> reserved;
 };
 
 // `overrides` are the "section.key=value" of --set, in order.

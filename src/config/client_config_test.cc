@@ -49,7 +49,7 @@ server:
   pin: sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=
   proxy: http://me:pw@proxy:3128
 auth: {token: 0123}
-vpn: {interface_name: vpn0, mtu: 1300, routes: [0.0.0.0/0, "::/0"], exclude: [10.0.0.0/8], exclude_lan: off, kill_switch: on}
+vpn: {interface_name: vpn0, mtu: 1300, routes: [0.0.0.0/0, "::/0"], exclude: [10.0.0.0/8], exclude_lan: off, kill_switch: off}
 reconnect: {min_backoff: 100ms, max_backoff: 5s, connect_timeout: 3s, dead_after: 9s}
 logging: {level: warn}
 state_dir: /var/lib/x
@@ -59,7 +59,7 @@ state_dir: /var/lib/x
   "pin": "sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "proxy": "http://me:pw@proxy:3128"},
 "auth": {"token": "0123"},
 "vpn": {"interface_name": "vpn0", "mtu": 1300, "routes": ["0.0.0.0/0", "::/0"], "exclude": ["10.0.0.0/8"],
-  "exclude_lan": false, "kill_switch": true},
+  "exclude_lan": false, "kill_switch": false},
 "reconnect": {"min_backoff": "100ms", "max_backoff": "5s", "connect_timeout": "3s", "dead_after": "9s"},
 "logging": {"level": "warn"},
 "state_dir": "/var/lib/x"})",
@@ -78,7 +78,7 @@ state_dir: /var/lib/x
     EXPECT_EQ(c.vpn.routes.size(), 2U);
     EXPECT_EQ(c.vpn.exclude.size(), 1U);
     EXPECT_FALSE(c.vpn.exclude_lan);
-    EXPECT_TRUE(c.vpn.kill_switch);
+    EXPECT_THAT(c.reserved, testing::ElementsAre("server.proxy", "vpn.exclude", "vpn.exclude_lan"));
     EXPECT_EQ(c.reconnect.min_backoff, 100ms);
     EXPECT_EQ(c.reconnect.dead_after, 9s);
     EXPECT_EQ(c.logging.level, log::Level::warn);
@@ -111,8 +111,10 @@ TEST(ClientConfig, MistakesAreNamedWithPlacePathAndWayOut) {
                 "client.yaml:2:33: server.proxy: expected a proxy such as http://proxy.example.org:3128 or "
                 "http://user:password@10.0.0.1:3128"},
            Case{"server: {url: \"wss://h\"}\nreconnect: {min_backoff: 2m}",
-                "client.yaml:3:26: reconnect.min_backoff: reconnect.min_backoff must not be longer than "
+                "client.yaml:3:26: reconnect.min_backoff: must not be longer than "
                 "reconnect.max_backoff"},
+           Case{"server: {url: \"wss://h\"}\nvpn: {kill_switch: on}",
+                "client.yaml:3:20: vpn.kill_switch: is not available in this version; without it, remove this key"},
            Case{"server: {url: \"wss://h\", verify: no}",
                 "client.yaml:2:26: server.verify: unknown key; did you mean \"verify_tls\"?"},
            Case{"server: {url: \"wss://h\", verify_tsl: no}",

@@ -123,7 +123,8 @@ void read_push(Section section, PushConfig& out) {
   if (!out.dns.split.empty() && out.dns.servers.empty()) {
     dns.refuse("split", "names domains, but push.dns.servers has no server to ask for them");
   }
-  section.mark_reserved();
+  section.mark_reserved("exclude");
+  section.mark_reserved("dns");
 }
 
 void read_lan(Section section, LanConfig& out) {

@@ -39,11 +39,11 @@ void read_vpn(Section section, ServerConfig::Vpn& out) {
   section.value("tun", out.tun, form::word<bool>({{"on", true}, {"off", false}}));
   section.value("interface_name", out.interface_name, form::interface_name);
   using Offload = ServerConfig::Offload;
-  section.value("offload", out.offload,
-                form::word<Offload>({{"auto", Offload::automatic},
-                                       {"gso", Offload::gso},
-                                       {"uso", Offload::uso},
-                                       {"off", Offload::off}}));
+  section.value(
+      "offload", out.offload,
+      form::word<Offload>(
+          {{"auto", Offload::automatic}, {"gso", Offload::gso}, {"uso", Offload::uso}, {"off", Offload::off}}));
+  section.mark_reserved("offload");
 
   if (!out.subnet.is_v4() || out.subnet.length() < 8 || out.subnet.length() > 30) {
     section.refuse("subnet", "must be an IPv4 prefix from /8 to /30, not " + out.subnet.to_string());
@@ -57,7 +57,8 @@ void read_vpn(Section section, ServerConfig::Vpn& out) {
     section.refuse("subnet6", "must be a prefix of fd00::/8 from /64 to /112, not " + out.subnet6->to_string());
   }
   // The same host number as in IPv4, as every client's address has it (router/address_pool.h).
-  out.server_ip6 = out.subnet6->address().plus(out.server_ip.is_v4() ? out.server_ip.distance_from(out.subnet.address()) : 1);
+  out.server_ip6 =
+      out.subnet6->address().plus(out.server_ip.is_v4() ? out.server_ip.distance_from(out.subnet.address()) : 1);
   if (out.mtu < 1280) section.refuse("mtu", "must be 1280 or more, which IPv6 needs (vpn.subnet6 is set)");
 }
 

@@ -7,9 +7,10 @@
 //               subnet (subnet6), are unique and not the server's; names and hashes of tokens are unique; subnet is /8
 //               to /30, subnet6 a ULA prefix of /64 to /112, and with it mtu is 1280 or more (server_config_test.cc).
 // Secrets       a token given as text is hashed while it is read: no struct, message or log line holds it.
-// Refusals      invalid_argument with one line per mistake; reading the file also not_found, permission_denied,
-// exhausted. Threads       any; reading the environment for default paths wants to happen before threads start. Not
-// here      whether the certificate can be read (tls/), whether ports and interfaces are free (net/, tun/).
+// Refusals      invalid_argument with one line per mistake; reading the file also not_found,
+//               permission_denied, exhausted.
+// Threads       any; reading the environment for default paths wants to happen before threads start.
+// Not here      whether the certificate can be read (tls/), whether ports and interfaces are free (net/, tun/).
 #pragma once
 
 #include <array>
@@ -64,7 +65,7 @@ struct ServerConfig {
     std::uint64_t queue = std::uint64_t{1} << 20;  // bytes
   } session;
 
-  // Reserved from here to `performance`: read and checked; `reserved` tells which of them were given.
+  // From here to `performance` all but push.routes is read and checked only; `reserved` tells what of it was given.
   PushConfig push;
   LanConfig lan;
   InternetConfig internet;

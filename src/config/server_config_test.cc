@@ -164,9 +164,10 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.logging.statistics_interval, 0s);
   EXPECT_EQ(config.paths.state_dir, "/var/lib/x");
   EXPECT_EQ(config.paths.status_socket, "/run/x.sock");
-  EXPECT_THAT(config.reserved, ElementsAre("server.proxies", "push.routes", "push.exclude", "push.dns", "lan.isolate",
-                                           "lan.allow", "internet.mode", "internet.public_ip", "internet.allow",
-                                           "internet.deny", "internet.forward", "dns.upstream"));
+  EXPECT_THAT(config.reserved,
+              ElementsAre("vpn.offload", "server.proxies", "auth.tokens[1].groups", "auth.tokens[1].sites",
+                          "push.exclude", "push.dns", "lan.isolate", "lan.allow", "internet.mode", "internet.public_ip",
+                          "internet.allow", "internet.deny", "internet.forward", "dns.upstream"));
 }
 
 TEST(ServerConfig, YamlAndJsonSayTheSame) {

@@ -88,7 +88,7 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
 
 Core::~Core() = default;
 
-void Core::set_tls(std::shared_ptr<tls::ServerContext> context) {
+void Core::set_tls(const std::shared_ptr<tls::ServerContext>& context) {
   for (std::size_t i = 0; i < doors_.size(); ++i) {
     shards_[i]->loop().post([door = doors_[i].get(), context] { door->set_tls(context); });
   }

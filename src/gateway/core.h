@@ -45,7 +45,7 @@ class Core {
                                               Surroundings surroundings);
   ~Core();
 
-  void set_tls(std::shared_ptr<tls::ServerContext> context);
+  void set_tls(const std::shared_ptr<tls::ServerContext>& context);
   void set_credentials(auth::Authenticator authenticator) { registry_->set_authenticator(std::move(authenticator)); }
   void restore() { registry_->restore(); }
   // Begins to read from the TUN device.

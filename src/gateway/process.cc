@@ -42,6 +42,7 @@ class Process {
   Result<void> open_interface();
   void open_status_socket();
   void reload();
+  void reload_tokens();
   void begin_stop();
   void write_statistics();
 
@@ -117,10 +118,7 @@ Result<void> Process::start() {
         if (auto loaded = load_certificate(false); !loaded)
           log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});
       });
-  token_watch_ = std::make_unique<FileWatch>(home_, std::vector{token_file_path(config_)}, [this] {
-    if (auto loaded = load_credentials(); !loaded)
-      log::error("tokens not reloaded, the old ones stay", {{"error", loaded.error().message}});
-  });
+  token_watch_ = std::make_unique<FileWatch>(home_, std::vector{token_file_path(config_)}, [this] { reload_tokens(); });
   identity_.started = home_.now();
   if (config_.logging.statistics_interval.count() > 0) {
     statistics_ = std::make_unique<StatisticsLog>(home_.now());
@@ -194,9 +192,14 @@ Result<void> Process::open_interface() {
 }
 
 void Process::open_status_socket() {
-  auto socket = net::StatusSocket::create(home_, config_.paths.status_socket.string(), [this](std::string_view) {
-    return status_json(*core_, config_, identity_, home_.now());
-  });
+  auto socket =
+      net::StatusSocket::create(home_, config_.paths.status_socket.string(), [this](std::string_view request) {
+        if (request == kReloadTokens) {
+          reload_tokens();
+          return std::string("ok\n");
+        }
+        return status_json(*core_, config_, identity_, home_.now());
+      });
   if (socket) {
     status_ = std::move(*socket);
   } else {
@@ -214,9 +217,13 @@ void Process::reload() {
   }
   if (auto loaded = load_certificate(false); !loaded)
     log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});
+  reload_tokens();
+  notifier_.ready();
+}
+
+void Process::reload_tokens() {
   if (auto loaded = load_credentials(); !loaded)
     log::error("tokens not reloaded, the old ones stay", {{"error", loaded.error().message}});
-  notifier_.ready();
 }
 
 void Process::write_statistics() {

@@ -5,9 +5,8 @@
 // is obeyed as soon as the start is through, by the same orderly stop.
 //
 //   SIGTERM, SIGINT  goodbye on every link, close code 1001, sessions saved, interface gone
-//   SIGHUP           certificate and tokens (auth.tokens and the issued ones) are read again; what is wrong with them
-//   is
-//                    logged and the old stay. Other settings take effect at the next start.
+//   SIGHUP           certificate and tokens (auth.tokens and the issued ones) are read again; if they are wrong, that
+//                    is logged and the old ones stay. Other settings take effect at the next start.
 //
 // The certificate and the issued tokens are also read again when their files change.
 //
@@ -15,6 +14,8 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "config/server_config.h"
@@ -25,6 +26,9 @@ namespace penstock::gateway {
 // that was taken away while running.
 // `reread` reads the configuration again.
 Result<void> run_server(const ServerConfig& config, std::function<Result<ServerConfig>()> reread);
+
+// Asked of the status socket by whoever changed the issued tokens: they are read again before the answer.
+inline constexpr std::string_view kReloadTokens = "reload tokens";
 
 // Where the tokens that `penstock profile` issues are kept.
 std::string token_file_path(const ServerConfig& config);

@@ -13,8 +13,8 @@
 // Always true  tasks posted by one thread run in their order; nothing runs outside run().
 // Ownership    destroying the loop destroys what was still queued without running it, while post(), timers and
 //              watches still work, so that a task may own sockets and Timers. Watches outside of tasks must be gone.
-// Threads      post(), stop(), now() and wall_now(): any. The rest: the thread inside run(), or the one that will call
-//              it.
+// Threads      post(), stop(), now() and wall_now(): any. The rest: the thread inside run(), or the one
+//              that will call it.
 // Limits       a descriptor has one Watch at a time in a loop.
 #pragma once
 

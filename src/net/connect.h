@@ -7,8 +7,8 @@
 // the last or as soon as it has failed (section 5). The first to connect wins and the others are closed.
 //
 // Always true  the callback runs exactly once for each connect(), unless that is cancelled; never inside connect().
-// Ownership    destroying the Connector, or connecting again, cancels everything under way: no callback. The callback
-//              may do either.
+// Ownership    destroying the Connector, or connecting again, cancels everything under way: no callback.
+//              The callback itself may do either.
 // Threads      the loop's.
 // Not here     the system's sockets (tcp.h), name lookups (resolver.h), retrying (client/core).
 #pragma once

@@ -7,7 +7,7 @@
 // can put its framing there.
 //
 // Ownership   move-only; whoever holds it may change its bytes. Destroying it returns the buffer to the free list of
-//             the thread that destroys it (packet_buffer.cc), so the steady state allocates nothing.
+//             the thread that destroys it (packet.cc), so the steady state allocates nothing.
 // Threads     a Packet belongs to one thread at a time; crossing to another loop moves it through router/ring.h.
 #pragma once
 

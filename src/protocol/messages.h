@@ -109,6 +109,12 @@ struct Notice {
   friend bool operator==(const Notice&, const Notice&) = default;
 };
 
+// Reasons of a Goodbye, and of a refused login, that a client acts on. The same words close the connection (1008).
+// Another machine logged in with this token, which admits one: the two must not take turns.
+inline constexpr std::string_view kReplaced = "replaced by a newer login";
+// Another connection came with the same lease.
+inline constexpr std::string_view kTakenOver = "taken over by another connection";
+
 // server -> client, before it closes on purpose.
 struct Goodbye {
   std::string reason;

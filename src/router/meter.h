@@ -3,9 +3,8 @@
 // Bytes are those of inner IP packets, as if segmented: they do not depend on what a peer can take in one piece. Up is
 // counted after the source guard, down when a packet leaves the session's queue.
 //
-// Threads   one thread counts (the session's loop), any thread takes snapshots. Each number in a snapshot is one that
-// was
-//           true at some moment; together they may be a packet apart.
+// Threads   one thread counts (the session's loop), any thread takes snapshots. Each number in a snapshot was true at
+//           some moment; together they may be a packet apart.
 #pragma once
 
 #include <atomic>

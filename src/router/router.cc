@@ -104,11 +104,12 @@ void Router::route(const IpView& view, Packet&& packet, PortId came_from) {
 void Router::flush() {
   if (run_.empty()) return;
   // A port may answer at once and so come back in here: the run must be nobody's by then.
-  PacketBatch run = std::move(run_);
+  PacketBatch run;
+  run.swap(run_);
   const PortId to = run_to_;
   run_to_ = {};
   deliver(to, run);
-  if (run_.capacity() < run.capacity()) run_ = std::move(run);
+  if (run_.capacity() < run.capacity()) run_.swap(run);
 }
 
 void Router::deliver(PortId to, PacketBatch& batch) {

@@ -3,8 +3,7 @@
 // A session outlives its link. While it has one, packets wait in the queue until the link takes them; while it has
 // none, they are dropped and counted, since what was sent to somebody who is away is stale when they come back.
 //
-//   DETACHED --attach(link)--> ATTACHED --detach()--> DETACHED        (how long it may stay detached:
-//   session/registry.h)
+//   DETACHED --attach(link)--> ATTACHED --detach()--> DETACHED     (for how long: session/registry.h)
 //
 // As a Port it is what the route table points at. Its credit is the free room of the queue.
 //

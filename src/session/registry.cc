@@ -163,7 +163,7 @@ void Registry::decide_lease(const Login& login) {
   if (Record* record = find_key(ticket->session_key)) return take_over(login, *record, true);
   if (login->credential->single) {
     if (Record* record = find_credential(login->credential->name)) {
-      if (record->attached) return refuse(login, {ErrorCode::unavailable, std::string(kReplaced)});
+      if (record->attached) return refuse(login, {ErrorCode::unavailable, std::string(protocol::kReplaced)});
       return take_over(login, *record, true);
     }
   }
@@ -300,7 +300,7 @@ void Registry::opened(const Login& login, SessionId id, PortId port, bool resume
                           .address6 = record->address6,
                           .lease = sealer_.seal(ticket),
                           .resumed = resumed,
-                          .to_old_link = login->replaces ? kReplaced : kTakenOver});
+                          .to_old_link = login->replaces ? protocol::kReplaced : protocol::kTakenOver});
   for (auto& next : std::exchange(record->waiting, {})) next(record->port);
 }
 
@@ -316,9 +316,11 @@ void Registry::answer(const Login& login, Result<Admission> result) {
   login->on->post([login, result = std::move(result)]() mutable { login->reply(std::move(result)); });
 }
 
-void Registry::count_refused_login() {
-  home().post([this, alive = alive_] {
-    if (*alive) ++totals_.logins_refused;
+void Registry::count_refused_login(Endpoint outer, std::string reason) {
+  home().post([this, alive = alive_, outer, reason = std::move(reason)] {
+    if (!*alive) return;
+    ++totals_.logins_refused;
+    log::warn("login refused", {{"outer", outer}, {"client", ""}, {"reason", reason}});
   });
 }
 

@@ -14,17 +14,15 @@
 //                       key and address, as long as nobody else has the address.
 //   a single credential the session it has, if any: the newer login wins. The older client's lease is void from then
 //                       on, and it is refused as long as the newer one is attached.
-//   previous_ip         the session of the same credential that has this address, if its link is gone or does not
-//   answer
-//                       a probe within kProbePatience.
+//   previous_ip         the session of the same credential that has this address, if its link is gone or leaves a
+//                       probe unanswered for kProbePatience.
 //   otherwise           a new session.
 // Which address a new session gets: the credential's fixed one; else the one it asks for, if that is free for it; else
 // the lowest rested one; else the one that rests longest; else that of the session that has been detached longest,
 // which is ended; else the login is refused.
 //
-// Across a restart   sessions are saved (state_file.h) and come back detached, with a new grace time, so their
-// addresses
-//                    are not given away. Their leases need no file: the ticket says all there is to know.
+// Across a restart   sessions are saved (state_file.h) and come back detached, with a new grace time, so that nobody
+//                    else gets their addresses. Their leases need no file: the ticket says all there is to know.
 //
 // Always true   no two sessions have an address in common; an address is leased in the pool exactly while a session has
 //               it; every admitted link ends in one call of detached() (or is overtaken by a later one).
@@ -44,16 +42,13 @@
 #include "auth/lease_ticket.h"
 #include "base/event_loop.h"
 #include "base/random.h"
+#include "protocol/messages.h"
 #include "router/address_pool.h"
 #include "router/route_table.h"
 #include "router/shard.h"
 #include "session/state_file.h"
 
 namespace penstock::session {
-
-// The words by which a client knows that another machine uses its token now, so that the two do not take turns.
-inline constexpr std::string_view kReplaced = "replaced by a newer login";
-inline constexpr std::string_view kTakenOver = "taken over by another connection";
 
 struct LoginRequest {
   std::string token;  // or:
@@ -134,8 +129,8 @@ class Registry {
   void login(LoginRequest request, EventLoop& on, Reply reply);
   // The link of this attachment is gone. `reason` is for the log.
   void detached(SessionId session, std::uint64_t attachment, std::string reason);
-  // A login that never came to registry (a bad message, a deadline) counts as refused too.
-  void count_refused_login();
+  // A login that never came so far (no message in time, a wrong one) counts as refused too. Any thread.
+  void count_refused_login(Endpoint outer, std::string reason);
 
   std::vector<SessionStatus> sessions() const;
   Totals totals() const;

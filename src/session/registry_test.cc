@@ -115,7 +115,7 @@ TEST_F(RegistryTest, ALeaseResumesTheSessionEvenFromALiveLinkAndEndsThatLink) {
   const auto new_link = join({.lease = old_link->admission.lease});
   EXPECT_TRUE(new_link->admission.resumed);
   EXPECT_EQ(new_link->admission.session, old_link->admission.session);
-  EXPECT_EQ(old_link->ended, kTakenOver);
+  EXPECT_EQ(old_link->ended, protocol::kTakenOver);
   leave(*old_link);  // comes late: no news
   EXPECT_TRUE(registry->sessions()[0].attached);
 }
@@ -179,7 +179,7 @@ TEST_F(RegistryTest, PlainReconnectTakesASilentLinkOverButLeavesALiveOneAlone) {
   live->answers_probes = false;
   const auto taken = join({.token = "a-token", .previous_ip = ip("10.0.0.2")});
   EXPECT_EQ(taken->admission.address, ip("10.0.0.2"));
-  EXPECT_EQ(live->ended, kTakenOver);
+  EXPECT_EQ(live->ended, protocol::kTakenOver);
 }
 
 TEST_F(RegistryTest, PlainReconnectNeverGetsAStrangersAddress) {
@@ -220,17 +220,17 @@ TEST_F(RegistryTest, AFixedAddressIsKeptForItsTokenAndMovesWithTheNewerLogin) {
   EXPECT_EQ(older->admission.address, ip("10.0.0.4"));
   const auto newer = join({.token = "f-token"});
   EXPECT_EQ(newer->admission.address, ip("10.0.0.4"));
-  EXPECT_EQ(older->ended, kReplaced);
+  EXPECT_EQ(older->ended, protocol::kReplaced);
 }
 
 TEST_F(RegistryTest, OfASingleTokenTheNewerLoginWinsAndTheOlderLeaseWaitsUntilItIsGone) {
   const auto older = join({.token = "s-token"});
   const auto newer = join({.token = "s-token"});
-  EXPECT_EQ(older->ended, kReplaced);
+  EXPECT_EQ(older->ended, protocol::kReplaced);
   leave(*older);
   const auto refused = login({.lease = older->admission.lease});
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().message, kReplaced);
+  EXPECT_EQ(refused.error().message, protocol::kReplaced);
   leave(*newer);
   EXPECT_TRUE(login({.lease = older->admission.lease}));
 }

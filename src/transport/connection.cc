@@ -73,7 +73,9 @@ void Connection::read_some() {
     last_received_ = loop_->now();
     auto received = channel_.receive({buffer_->bytes.get(), **got});
     const bool goes_on = deliver();
+    // What was refused says more than the end of TLS that often comes along with it.
     if (!received) return lose(std::move(received).error());
+    if (goes_on && channel_.peer_closed()) return lose({ErrorCode::closed, "the peer ended the TLS session"});
     if (!goes_on || closed_) return;
     if (**got < ReadBuffer::kSize) return;  // a short read: there is nothing more for now
   }
@@ -119,7 +121,6 @@ bool Connection::deliver() {
       case websocket::Opcode::continuation: break;  // never leaves the decoder
     }
   }
-  if (!closing_ && channel_.peer_closed()) lose({ErrorCode::closed, "the peer ended the TLS session"});
   return !closing_;
 }
 

@@ -12,9 +12,8 @@
 // Bounds        The owner's control messages are refused (and the connection closed) when kMaxBacklog bytes wait to be
 //               sent: a peer that asks and never reads cannot grow memory. Of pings only the latest waits for its pong
 //               (RFC 6455 section 5.5.3).
-// Ownership     The Connection owns socket and channel. Destroying it closes the socket without another callback.
-// Inside
-//               a Handler callback it may be destroyed only from on_closed.
+// Ownership     The Connection owns socket and channel. Destroying it closes the socket without another callback. From
+//               inside a callback of Handler it may be destroyed in on_closed only.
 // Threads       Its loop's only. detach() and resume() take it to another one.
 #pragma once
 

@@ -24,7 +24,7 @@
 #include "base/result.h"
 
 struct mnl_socket;
-struct nlmsghdr;
+struct nlmsghdr;  // NOLINT(readability-identifier-naming): the kernel's
 
 namespace penstock::tun {
 
@@ -60,9 +60,9 @@ struct Route {
   static constexpr std::uint32_t kMainTable = 254;  // RT_TABLE_MAIN
 
   Prefix destination;
-  int index = 0;                          // of the interface it leaves by
-  std::optional<std::uint32_t> metric{};  // lower wins; without one the kernel's default: 0 for IPv4, 1024 for IPv6
-  std::optional<IpAddress> via{};
+  int index = 0;                        // of the interface it leaves by
+  std::optional<std::uint32_t> metric;  // lower wins; without one the kernel's default: 0 for IPv4, 1024 for IPv6
+  std::optional<IpAddress> via;
   std::uint32_t table = kMainTable;
 
   // "10.8.0.0/16 via 192.0.2.1 metric 50": without the interface.

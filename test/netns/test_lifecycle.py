@@ -17,9 +17,10 @@ import time
 
 import pytest
 
+from certificates import pin_of
 from lab import wait_for
 from lan import Lan
-from programs import EXECUTABLE, OK, TOKENS, Client, Gateway, penstock
+from programs import EXECUTABLE, OK, REPOSITORY, TOKENS, Client, Gateway, penstock
 
 
 def files(lab):
@@ -87,6 +88,21 @@ def test_a_signal_while_the_client_waits_for_its_next_attempt_ends_it_at_once(la
     client.process.wait_for_log("retrying in")
     assert client.process.stop(deadline=2.0) == OK
     client.process.wait_for_log("stopped")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_either_signal_stops_in_an_orderly_way(lab, certificates, ending):
+    lan = Lan(lab, certificates, members=("alice",))
+    alice, gateway = lan.clients[0], lan.gateway
+    gateway.process.signal(ending)
+    assert gateway.process.wait() == OK
+    alice.process.wait_for_log("goodbye.*shutting down")
+    alice.process.signal(ending)
+    assert alice.process.wait() == OK
+    for program in (gateway, alice):
+        assert program.host.interfaces() == {"lo", "eth0"}
+        assert not program.status_socket.exists()
+        assert 'msg="stopped"' in program.log()
 
 
 def test_killed_without_a_chance_it_starts_again_over_what_is_left(lab, certificates):
@@ -184,6 +200,22 @@ def test_a_broken_new_certificate_leaves_the_old_one_in_service(lab, certificate
     gateway.process.wait_for_log(r"level=(warn|error).*certificate", after=mark)
     assert served_certificate(gateway, host) == old
     host.wait_ping("10.100.0.3")
+
+
+def test_the_documented_commands_make_certificates_that_work(lab, certificates):
+    text = (REPOSITORY / "docs/operations.md").read_text()
+    commands = re.findall(r"^sudo (openssl req -x509.*(?:\\\n.*)*?[^\\])$", text, re.MULTILINE)
+    assert len(commands) == 2
+    host, alice = lab.host("gateway"), lab.host("alice")
+    for number, command in enumerate(commands):
+        command = command.replace("/etc/penstock", str(lab.directory))
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+        made = lab.directory / "server.crt"
+        assert "CN = vpn-server" in host.run("openssl", "x509", "-in", made, "-noout", "-subject").stdout
+        gateway = Gateway(host, certificates, f"gateway{number}",
+                          server={"tls_cert": str(made), "tls_key": str(lab.directory / "server.key")}).start()
+        client = Client(alice, gateway, server={"ca_file": None, "pin": pin_of(made)}).start()
+        assert client.stop() == OK and gateway.stop() == OK
 
 
 # --- status and logs ------------------------------------------------------------------------------------------------
@@ -288,6 +320,50 @@ def test_the_log_tells_the_life_of_a_session(lab, certificates):
     gateway.stop()
     gateway.process.wait_for_log(r'(?s)msg="?stopping.*msg="?stopped')
     assert "level=debug" not in gateway.log()
+
+
+def test_the_log_sums_up_traffic_and_drops_once_an_interval(lab, certificates):
+    lan = Lan(lab, certificates, logging={"level": "info", "statistics_interval": "1s"},
+              client_settings={"logging": {"level": "info", "statistics_interval": "1s"}})
+    alice, gateway = lan.clients[0], lan.gateway
+    mark = gateway.process.mark()
+    alice.host.ping("10.100.0.3", "-c20", "-i0.05")
+    alice.host.ping("10.100.0.200")
+    for program in (gateway, alice):
+        program.process.wait_for_log(r'msg="statistics" .*up_bytes=[1-9]\d*.*down_bytes=[1-9]')
+    gateway.process.wait_for_log(r'msg="statistics" .*up_packets_per_second=[1-9].*down_packets_per_second=[1-9]')
+    gateway.process.wait_for_log(r'msg="statistics" .* dropped=[1-9]')
+    gateway.process.wait_for_log(r'level=warn msg="packets dropped: no client has their address" '
+                                 r'packets=[1-9]\d* last_address=10\.100\.0\.200', after=mark)
+
+
+def test_at_debug_level_packets_frames_and_the_interface_are_logged(lab, certificates):
+    lan = Lan(lab, certificates)
+    alice, gateway = lan.clients[0], lan.gateway
+    alice.host.wait_ping("10.100.0.3")
+    for pattern in (r'level=debug msg="interface configured" interface=tun0 address=10\.100\.0\.1',
+                    r'level=debug msg="packet from session" inner_from=10\.100\.0\.2 inner_to=10\.100\.0\.3',
+                    r'level=debug msg="frame received" outer="?192\.0\.2\.2:\d+"? opcode=2 bytes=84',
+                    r'msg="address assigned" client=alice address=10\.100\.0\.2',
+                    r'msg="address assigned" client=bob address=10\.100\.0\.3'):
+        gateway.process.wait_for_log(pattern, deadline=2)
+    alice.process.wait_for_log(r'level=debug msg="interface configured".*address=10\.100\.0\.2', deadline=2)
+    alice.process.wait_for_log(r'level=debug msg="frame received".*opcode=2', deadline=2)
+
+
+@pytest.mark.parametrize("level, lowest", [("debug", 0), ("info", 1), ("warn", 2), ("error", 3)])
+def test_the_level_of_the_config_holds_on_both_sides(lab, certificates, level, lowest):
+    lan = Lan(lab, certificates, members=("alice",), logging={"level": level},
+              client_settings={"logging": {"level": level}})
+    alice, gateway = lan.clients[0], lan.gateway
+    gateway.kill()  # a warning of the client's
+    alice.wait_status(lambda s: s["state"] != "connected", "notices")
+    assert alice.stop() == OK
+    levels = ["debug", "info", "warn", "error"]
+    for program, highest in ((gateway, 1), (alice, 2)):
+        said = set(re.findall(r" level=(\w+) ", program.log()))
+        assert said <= set(levels[lowest:])
+        assert set(levels[lowest:highest + 1]) <= said
 
 
 # --- tokens and profiles --------------------------------------------------------------------------------------------

@@ -14,10 +14,11 @@ import signal
 
 import pytest
 
+from fake_gateway import FakeGateway
 from lab import wait_for
 from lan import Lan, Stream, inner_addresses
 from plain import answering
-from programs import TOKENS, Client, Gateway
+from programs import OK, TOKENS, Client, Gateway
 
 QUICK_GATEWAY = {"session": {"keepalive": "500ms", "link_timeout": "3s"}}
 QUICK_CLIENT = {"reconnect": {"dead_after": "2s"}}
@@ -127,6 +128,28 @@ def test_of_several_urls_one_that_answers_is_enough(lab, certificates):
     client = Client(lab.host("alice"), gateway, server={"url": None, "urls": [f"wss://{nobody.ipv4}/", gateway.url()]})
     client.start()
     assert client.status()["gateway"] == gateway.url()
+
+
+def test_a_client_speaks_the_plain_protocol_to_a_plain_gateway(lab, certificates):
+    fake = FakeGateway(lab, lab.host("gateway"), certificates)
+    client = Client(lab.host("alice"), fake).launch()
+    fake.accept()
+    assert fake.receive()["token"] == TOKENS["alice"]
+    welcome = {"type": "auth_response", "success": True, "assigned_ip": "10.100.0.9", "subnet": "10.100.0.0/24",
+               "server_ip": "10.100.0.1", "mtu": 1400}
+    fake.send(welcome)
+    client.wait_connected()
+    assert client.host.addresses("VPN") == {"10.100.0.9"} and client.host.mtu("VPN") == 1400
+    fake.send({"type": "ping"})
+    assert fake.receive() == {"type": "pong"}
+    fake.sock.close()
+    fake.accept()
+    again = fake.receive()
+    assert (again["type"], again["token"], again["previous_ip"]) == ("reconnect", TOKENS["alice"], "10.100.0.9")
+    fake.send({**welcome, "assigned_ip": "10.100.0.10"})
+    client.wait_status(lambda s: s["address"] == "10.100.0.10", "has the new address")
+    assert client.host.addresses("VPN") == {"10.100.0.10"}
+    assert client.stop() == OK
 
 
 # --- the link goes away ---------------------------------------------------------------------------------------------

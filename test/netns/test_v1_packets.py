@@ -42,6 +42,11 @@ def test_the_gateway_answers_ping_on_its_inner_address(place, tun):
         echo(member, GATEWAY, os.urandom(size))
 
 
+def test_what_is_outside_the_subnet_goes_to_the_gateways_kernel(place):
+    gateway = place.gateway("on")
+    echo(place.member(), gateway.host.ipv4)
+
+
 def test_what_the_gateways_kernel_sends_arrives_with_finished_checksums(place):
     """The kernel leaves checksums of what it writes to a TUN device to the device's reader."""
     gateway = place.gateway("on")

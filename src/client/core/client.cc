@@ -11,10 +11,6 @@
 namespace penstock::client {
 namespace {
 
-// The words of a gateway's goodbye that say more than "come back" (session/registry.h).
-constexpr std::string_view kReplaced = "replaced by a newer login";
-constexpr std::string_view kTakenOver = "taken over by another connection";
-
 std::string host_header(const GatewayUrl& url) {
   std::string host = url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
   if (url.port != 443) host += ":" + std::to_string(url.port);
@@ -61,6 +57,7 @@ void Client::start() {
 void Client::attempt() {
   state_ = State::connecting;
   ++counters_.attempts;
+  if (counters_.successes != 0) ++counters_.reconnect_attempts;
   const GatewayUrl& url = config_.server.urls[next_url_];
   log::debug("connecting", {{"gateway", url}});
   connector_.connect(url.host, url.port, config_.reconnect.connect_timeout,
@@ -112,9 +109,9 @@ void Client::on_text(std::string_view text) {
     connection_->send_text(protocol::to_json(protocol::Pong{}));
   } else if (const auto* goodbye = std::get_if<protocol::Goodbye>(&*message)) {
     wait_at_least_ = std::chrono::seconds(goodbye->reconnect_after_seconds);
-    if (goodbye->reason == kReplaced) replaced_ = true;
+    if (goodbye->reason == protocol::kReplaced) replaced_ = true;
     // Another process has our lease and so our session: next time we ask for a session of our own.
-    if (goodbye->reason == kTakenOver) lease_.clear();
+    if (goodbye->reason == protocol::kTakenOver) lease_.clear();
     log::info("the gateway says goodbye", {{"reason", goodbye->reason}});
   } else if (const auto* notice = std::get_if<protocol::Notice>(&*message)) {
     log::info("notice from the gateway", {{"text", notice->text}});
@@ -138,7 +135,7 @@ void Client::logged_in(const protocol::AuthResponse& response) {
   connected_since_ = around_.loop.now();
   replaced_ = false;
   backoff_.reset();
-  ++counters_.successes;
+  if (counters_.successes++ != 0) ++counters_.reconnects;
   if (response.resumed) ++counters_.resumed;
   counters_.last_error.clear();
   if (!response.lease.empty() && response.lease != lease_) {
@@ -155,7 +152,7 @@ void Client::logged_in(const protocol::AuthResponse& response) {
 }
 
 void Client::login_refused(const std::string& error) {
-  if (error == kReplaced) replaced_ = true;
+  if (error == protocol::kReplaced) replaced_ = true;
   if (replaced_) {
     return wait(backoff_.longest(), "another machine uses this token now (" + error + ")");
   }

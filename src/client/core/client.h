@@ -10,16 +10,15 @@
 // network that is slow for a while and not one that is gone. It is configured again only where the gateway says
 // something else than before.
 //
-// How it comes back   by its lease, if it has one, which the gateway resumes at once and without the token; if the
-// lease
-//                     is refused, by its token and the address it had. A client that was told that another one replaced
+// How it comes back   by its lease, if it has one, which the gateway resumes at once and without the token; if that is
+//                     refused, by its token and the address it had. A client that was told that another one replaced
 //                     it (session kReplaced) only tries its lease, rarely: the two must not take turns.
 // Liveness            a ping every third of reconnect.dead_after; nothing received for dead_after means lost.
 // Several gateways    are tried in their order, one after the other; the wait comes after the last one has failed.
-// Bounds              packets wait in a queue of kQueueBytes; while there is no connection they are dropped. Both are
-//                     counted.
-// Ownership           borrows everything it is given. Destroying it closes the connection without a word; stop() says
-//                     goodbye first.
+// Bounds              packets wait in a queue of kQueueBytes; while there is no connection they are dropped. Drops of
+//                     either kind are counted.
+// Ownership           borrows everything it is given. Destroying it closes the connection without a word; stop() is the
+//                     way to say goodbye first.
 // Threads             its loop's.
 #pragma once
 
@@ -63,7 +62,10 @@ struct Status {
   std::uint64_t down_bytes = 0;
   std::uint64_t attempts = 0;   // to connect
   std::uint64_t successes = 0;  // logins
-  std::uint64_t resumed = 0;    // of which got their session back
+  // After the first login: how often it was tried again, with success, and with the session got back.
+  std::uint64_t reconnect_attempts = 0;
+  std::uint64_t reconnects = 0;
+  std::uint64_t resumed = 0;
   std::uint64_t dropped_not_connected = 0;
   std::uint64_t dropped_queue_full = 0;
   std::uint64_t dropped_interface = 0;

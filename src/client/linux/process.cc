@@ -74,6 +74,8 @@ Result<void> Process::start() {
   loop_.on_signal({SIGTERM, SIGINT}, [this](int) { begin_stop(); });
   std::signal(SIGPIPE, SIG_IGN);
   log::info("starting", {{"version", kVersion}, {"pid", net::process_info().value_or(net::ProcessInfo{}).pid}});
+  for (const std::string& key : config_.reserved)
+    log::warn("this setting is accepted but has no effect in this version", {{"key", key}});
   if (!config_.server.verify_tls) {
     log::warn(
         "server.verify_tls is off: anybody between here and the gateway can read and change everything; set server.pin "
@@ -179,7 +181,8 @@ std::string Process::status_json() const {
   json["up"] = {{"packets", status.up_packets}, {"bytes", status.up_bytes}, {"bits_per_second", std::round(up_rate_)}};
   json["down"] = {
       {"packets", status.down_packets}, {"bytes", status.down_bytes}, {"bits_per_second", std::round(down_rate_)}};
-  json["reconnects"] = {{"attempts", status.attempts}, {"succeeded", status.successes}, {"resumed", status.resumed}};
+  json["reconnects"] = {
+      {"attempts", status.reconnect_attempts}, {"succeeded", status.reconnects}, {"resumed", status.resumed}};
   json["drops"] = {{"not_connected", status.dropped_not_connected},
                    {"queue_full", status.dropped_queue_full},
                    {"interface_refused", status.dropped_interface},

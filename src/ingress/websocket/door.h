@@ -1,7 +1,6 @@
 // The door on the public port: WebSocket over TLS. One a shard.
 //
-//   TcpListener --socket--> Door --> Handshake (TLS, upgrade, login) --> Registry --admission--> Link on the session's
-//   shard
+//   TcpListener --> Door --> Handshake (TLS, upgrade, login) --> Registry --> Link, on the shard of the session
 //
 // A connection is first a Handshake on the shard that it was given to, at most kLoginDeadline long. Once admitted it
 // moves, socket and TLS state and all, to the shard of its session and becomes a Link there (link.h).

@@ -25,14 +25,15 @@ Handshake::~Handshake() { *alive_ = false; }
 void Handshake::start() {
   connection_->start();
   deadline_.start(Door::kLoginDeadline, [this] {
-    log::debug("login deadline passed", {{"outer", outer_}});
+    refused_ = true;
+    door_->registry_->count_refused_login(outer_, "no login in time");
     connection_->close(1008, "no login in time");
   });
 }
 
 void Handshake::on_text(std::string_view text) {
   if (refused_) return;
-  if (logging_in_) return refuse("one login at a time");
+  if (logging_in_) return turn_away("one login at a time");
   auto message = protocol::parse_control(text);
   if (!message) {
     // A peer that does not know better may try again until the deadline; it is not told twice about its own errors.
@@ -53,12 +54,17 @@ void Handshake::on_text(std::string_view text) {
     return connection_->send_text(protocol::to_json(protocol::Pong{}));
   if (std::holds_alternative<protocol::Pong>(*message) || std::holds_alternative<protocol::ErrorMessage>(*message))
     return;
-  refuse("log in first");
+  turn_away("log in first");
 }
 
 void Handshake::on_binary(ByteView) {
-  if (!refused_) connection_->close(1008, "log in first");
-  refused_ = true;
+  if (!refused_) turn_away("log in first");
+}
+
+// Refused here, so that the registry has not heard of it yet.
+void Handshake::turn_away(std::string_view error) {
+  door_->registry_->count_refused_login(outer_, std::string(error));
+  refuse(error);
 }
 
 void Handshake::log_in(session::LoginRequest request) {

@@ -32,6 +32,7 @@ class Handshake final : public transport::Connection::Handler {
 
   void log_in(session::LoginRequest request);
   void answered(Result<session::Admission> result);
+  void turn_away(std::string_view error);
   void refuse(std::string_view error);
 
   Door* door_;

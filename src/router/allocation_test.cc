@@ -1,0 +1,83 @@
+// Once warm, a packet on its way from one session to another asks the allocator for nothing.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "router/router.h"
+#include "test/support/packets.h"
+
+// The sanitizers have an operator new of their own, which must not be replaced.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PENSTOCK_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define PENSTOCK_SANITIZED 1
+#endif
+#endif
+
+namespace {
+std::atomic<std::size_t> allocations{0};
+}  // namespace
+
+#ifndef PENSTOCK_SANITIZED
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+#endif
+
+namespace penstock::router {
+namespace {
+
+class SilentLink final : public SessionLink {
+ public:
+  void packets_waiting() override {}
+  void end(std::string_view) override {}
+  void probe(Duration, std::move_only_function<void(bool)> answer) override { answer(true); }
+};
+
+TEST(HotPath, APacketBetweenTwoSessionsAllocatesNothing) {
+#ifdef PENSTOCK_SANITIZED
+  GTEST_SKIP() << "a sanitizer has the allocator: allocations cannot be counted";
+#endif
+  DropCounters drops;
+  const auto session = [&](std::uint32_t slot, const char* address) {
+    return std::make_unique<Session>(SessionSpec{.id = {.slot = slot, .generation = 1},
+                                                 .name = address,
+                                                 .prefixes = {Prefix::parse(address).value()},
+                                                 .queue_bytes = 1 << 20,
+                                                 .usage = std::make_shared<Usage>()},
+                                     drops);
+  };
+  const auto alice = session(1, "10.0.0.2");
+  const auto bob = session(2, "10.0.0.3");
+  SilentLink link;
+  ASSERT_TRUE(bob->attach(link, 1, ""));
+  Router router(0, [](PortId, PacketBatch&) {});
+  router.set_routes(RouteTable().with(Prefix::parse("10.0.0.3").value(), router.add_port(*bob)));
+
+  const Packet pattern = test::ip_packet("10.0.0.2", "10.0.0.3", std::string(1300, 'x'));
+  PacketBatch in, out;
+  const auto turn = [&] {
+    for (int i = 0; i < 32; ++i) in.push_back(Packet::copy_of(pattern.bytes()));
+    router.from_session(*alice, in);
+    bob->take(out, 1 << 20);
+    const bool whole = out.size() == 32;
+    out.clear();
+    return whole;
+  };
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(turn());
+  const std::size_t before = allocations;
+  bool whole = true;
+  for (int i = 0; i < 1000; ++i) whole = turn() && whole;
+  EXPECT_EQ(allocations - before, 0U);
+  EXPECT_TRUE(whole);
+}
+
+}  // namespace
+}  // namespace penstock::router
