@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/log.h"
 #include "base/version.h"
@@ -94,8 +95,16 @@ void StatisticsLog::write(Core& core, TimePoint now) {
     ++sessions;
     if (session.attached) ++attached;
   }
-  std::uint64_t drops = 0;
-  for (std::size_t i = 0; i < router::kDropReasons; ++i) drops += core.drops(static_cast<router::Drop>(i));
+  std::uint64_t dropped = 0;
+  std::string reasons;
+  for (std::size_t i = 0; i < router::kDropReasons; ++i) {
+    const auto reason = static_cast<router::Drop>(i);
+    const std::uint64_t now_dropped = core.drops(reason);
+    const std::uint64_t packets = now_dropped - std::exchange(last_drops_[i], now_dropped);
+    if (packets == 0) continue;
+    dropped += packets;
+    reasons += (reasons.empty() ? "" : ", ") + std::string(to_string(reason)) + " " + std::to_string(packets);
+  }
   const double passed = std::max(1e-9, std::chrono::duration<double>(now - last_time_).count());
   const auto per_second = [passed](std::uint64_t now_count, std::uint64_t then) {
     return static_cast<std::uint64_t>(std::llround(static_cast<double>(now_count - then) / passed));
@@ -107,23 +116,20 @@ void StatisticsLog::write(Core& core, TimePoint now) {
                            {"down_bytes", totals.down.bytes - last_.down.bytes},
                            {"up_packets_per_second", per_second(totals.up.packets, last_.up.packets)},
                            {"down_packets_per_second", per_second(totals.down.packets, last_.down.packets)},
-                           {"dropped", drops - last_drops_},
+                           {"dropped", dropped},
                            {"links", totals.links - last_.links},
                            {"links_lost", totals.links_lost - last_.links_lost},
                            {"logins_refused", totals.logins_refused - last_.logins_refused},
                            {"threads", process.threads},
                            {"open_files", process.open_files},
                            {"resident_bytes", process.resident_bytes}});
-  const std::uint64_t unmatched = core.drops(router::Drop::no_session);
-  if (unmatched != last_unmatched_) {
-    log::warn(
-        "packets dropped: no client has their address",
-        {{"packets", unmatched - last_unmatched_}, {"last_address", core.shards().front()->router().last_unmatched()}});
+  if (dropped != 0) {
+    log::warn("packets dropped", {{"packets", dropped},
+                                  {"reasons", reasons},
+                                  {"last_address_without_client", core.shards().front()->router().last_unmatched()}});
   }
   last_ = totals;
   last_time_ = now;
-  last_drops_ = drops;
-  last_unmatched_ = unmatched;
 }
 
 }  // namespace penstock::gateway

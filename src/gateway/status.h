@@ -1,6 +1,7 @@
 // What `penstock status` and the statistics line say of a running gateway.
 #pragma once
 
+#include <array>
 #include <string>
 
 #include "gateway/core.h"
@@ -16,7 +17,7 @@ struct Identity {
 // One JSON document (docs/operations.md describes its fields). On the home loop.
 std::string status_json(Core& core, const ServerConfig& config, const Identity& identity, TimePoint now);
 
-// Logs one line of what happened since the last call, and a warning about packets that nobody took.
+// Logs one line of what happened since the last call, and a warning with the packets that died meanwhile, by reason.
 class StatisticsLog {
  public:
   explicit StatisticsLog(TimePoint start) : last_time_(start) {}
@@ -25,8 +26,7 @@ class StatisticsLog {
  private:
   TimePoint last_time_;
   session::Totals last_;
-  std::uint64_t last_drops_ = 0;
-  std::uint64_t last_unmatched_ = 0;
+  std::array<std::uint64_t, router::kDropReasons> last_drops_{};
 };
 
 }  // namespace penstock::gateway

@@ -98,7 +98,7 @@ def test_a_packet_with_another_source_is_dropped_and_counted(place):
 
 
 def test_packets_that_are_none_are_dropped_and_counted(place):
-    gateway = place.gateway()
+    gateway = place.gateway(logging={"statistics_interval": "1s"})
     member = place.member()
     good = packets.udp(member.address, GATEWAY, 5000, 6000, b"x" * 40)
     broken = [b"", b"\x45", good[:19], good[:-1], good + b"more", b"\x00" + good[1:], b"\x55" + good[1:],
@@ -107,6 +107,7 @@ def test_packets_that_are_none_are_dropped_and_counted(place):
         member.send_packet(packet)
     echo(member, GATEWAY)
     assert gateway.drops("malformed") == len(broken)
+    gateway.process.wait_for_log(r'msg="packets dropped" .*malformed [1-9]')
 
 
 def test_packets_to_nobody_are_dropped_and_counted(place):
