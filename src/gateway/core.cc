@@ -137,6 +137,12 @@ void Core::await_closed(TimePoint deadline, Task done) {
   }
 }
 
+std::size_t Core::connections() const {
+  std::size_t sum = 0;
+  for (const auto& door : doors_) sum += door->connections();
+  return sum;
+}
+
 std::uint64_t Core::drops(router::Drop reason) const {
   std::uint64_t sum = 0;
   for (const auto& shard : shards_) sum += shard->router().drops().of(reason);

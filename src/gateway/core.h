@@ -37,7 +37,7 @@ class Core {
     Random& random;                 // used by all loops: thread-safe where there are several
     session::StateFile& state;
     tun::Device* device = nullptr;  // null: vpn.tun off
-    std::move_only_function<void(Error)> device_lost = [](Error) {};
+    std::move_only_function<void(Error)> device_lost = [](const Error&) {};
   };
 
   // Refusal: addresses that do not fit together (the configuration's loader lets none through).
@@ -57,6 +57,8 @@ class Core {
 
   session::Registry& registry() { return *registry_; }
   const std::vector<std::unique_ptr<router::Shard>>& shards() const { return shards_; }
+  // Links and handshakes of all doors. Only where one thread runs all loops (tests).
+  std::size_t connections() const;
   // Of all shards.
   std::uint64_t drops(router::Drop reason) const;
 

@@ -53,6 +53,9 @@ class ManualLoop final : public EventLoop {
     return steps;
   }
 
+  // Runs one task, timer or descriptor; false when there is none.
+  bool run_one_step() { return run_one(); }
+
   // Lets `by` pass, stopping at each timer on the way.
   void advance(Duration by) {
     const TimePoint until = now() + by;

@@ -112,8 +112,9 @@ struct TestClient {
   MemoryLease lease;
   LiteralResolver resolver;
   std::unique_ptr<net::SocketFactory> sockets;
-  MemorySocket* wire = nullptr;  // of the latest connection; dangles when that is over
-  bool reachable = true;         // false: connections are refused
+  MemorySocket* wire = nullptr;   // of the latest connection; dangles when that is over
+  bool reachable = true;          // false: connections are refused
+  MemorySocketOptions next_wire;  // of the next connection only
   std::unique_ptr<client::Client> client;
 
   client::Status status() const { return client->status(); }
@@ -147,12 +148,17 @@ class Network {
     core.reset();
     run();
   }
-  TestClient& add_client(const std::string& token, const std::string& more = "") {
+  // A client that was not started yet.
+  TestClient& make_client(const std::string& token, const std::string& more = "") {
     clients.push_back(std::make_unique<TestClient>(
         *this, "server: {url: \"wss://192.0.2.2/\"}\nauth: {token: " + token + "}\n" + more));
-    clients.back()->client->start();
-    run();
     return *clients.back();
+  }
+  TestClient& add_client(const std::string& token, const std::string& more = "") {
+    TestClient& client = make_client(token, more);
+    client.client->start();
+    run();
+    return client;
   }
   // Runs all loops until none has anything to do.
   void run() {
@@ -193,8 +199,9 @@ class MemorySocketFactory final : public net::SocketFactory {
       if (!*alive) return;
       Network& network = *client_->network;
       if (!client_->reachable || !network.core) return done(fail(ErrorCode::unavailable, "Connection refused"));
-      auto [near, far] =
-          memory_socket_pair(loop, network.home(), {.endpoints = {Endpoint{IpAddress::v4(0xC0000201), 50000}, to}});
+      MemorySocketOptions wire = std::exchange(client_->next_wire, {});
+      wire.endpoints = {Endpoint{IpAddress::v4(0xC0000201), 50000}, to};
+      auto [near, far] = memory_socket_pair(loop, network.home(), std::move(wire));
       client_->wire = near.get();
       network.core->accept(std::move(far));
       done(std::move(near));
