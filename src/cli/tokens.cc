@@ -26,15 +26,17 @@ Result<std::vector<TokenRecord>> issued_tokens(const ServerConfig& config) {
   return records;
 }
 
+// One that runs would notice within seconds; it is told, so that it happens now. False: none could be told.
+bool tell_gateway(const ServerConfig& config) {
+  return net::ask_status(config.paths.status_socket.string(), gateway::kReloadTokens, std::chrono::seconds(1))
+      .has_value();
+}
+
 Result<void> save_tokens(const ServerConfig& config, const std::vector<TokenRecord>& records) {
   std::error_code error;
   std::filesystem::create_directories(config.paths.state_dir, error);
   if (error) return fail(ErrorCode::permission_denied, config.paths.state_dir.string() + ": " + error.message());
-  PENSTOCK_TRY_VOID(write_file_atomically(gateway::token_file_path(config), as_bytes(token_file_text(records)), 0600));
-  // One that runs would notice within seconds; it is told, so that the client may come at once. One that does not run
-  // need not be told.
-  (void)net::ask_status(config.paths.status_socket.string(), gateway::kReloadTokens, std::chrono::seconds(1));
-  return {};
+  return write_file_atomically(gateway::token_file_path(config), as_bytes(token_file_text(records)), 0600);
 }
 
 bool known(const std::vector<TokenRecord>& records, const std::string& name) {
@@ -79,7 +81,9 @@ Result<TokenRecord> new_record(const ServerConfig& config, const ProfileOptions&
   TokenRecord record{.name = options.name, .sha256 = sha256(as_bytes(token)), .single = options.single};
   if (!options.address.empty()) {
     PENSTOCK_TRY(const auto address, IpAddress::parse(options.address));
-    if (!config.vpn.subnet.contains(address) || address == config.vpn.server_ip)
+    const Prefix& subnet = config.vpn.subnet;
+    if (!subnet.contains(address) || address == config.vpn.server_ip || address == subnet.address() ||
+        address == subnet.last())
       return fail(ErrorCode::invalid_argument, "--address " + options.address + " is no client address of vpn.subnet " +
                                                    config.vpn.subnet.to_string());
     record.address = address;
@@ -112,6 +116,7 @@ Result<void> issue(const ServerConfig& config, const ProfileOptions& options) {
   // First the file for the client: a token that could not be handed over is not issued.
   if (!options.output.empty()) PENSTOCK_TRY_VOID(write_file_atomically(options.output, as_bytes(text), 0600));
   PENSTOCK_TRY_VOID(save_tokens(config, records));
+  (void)tell_gateway(config);
   if (options.output.empty()) {
     std::cout << text;
   } else {
@@ -161,7 +166,9 @@ int token_revoke(const ConfigOptions& options, const std::string& name) {
     return report({ErrorCode::not_found, "no token named \"" + name + "\" was issued; see `penstock token list`"});
   }
   if (auto saved = save_tokens(*config, *issued); !saved) return report(saved.error());
-  std::cout << "revoked " << name << "; a running gateway has ended its sessions\n";
+  std::cout << "revoked " << name
+            << (tell_gateway(*config) ? "; the gateway has ended its sessions\n"
+                                      : "; no running gateway was told: one that runs will notice within seconds\n");
   return kOk;
 }
 

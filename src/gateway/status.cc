@@ -84,7 +84,8 @@ std::string status_json(Core& core, const ServerConfig& config, const Identity& 
                        {"open_files", process->open_files},
                        {"resident_bytes", process->resident_bytes}};
   }
-  return json.dump() + "\n";
+  // Names come from outside: whatever is no UTF-8 in them must not end the process.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 void StatisticsLog::write(Core& core, TimePoint now) {
@@ -123,11 +124,12 @@ void StatisticsLog::write(Core& core, TimePoint now) {
                            {"threads", process.threads},
                            {"open_files", process.open_files},
                            {"resident_bytes", process.resident_bytes}});
-  if (dropped != 0) {
-    log::warn("packets dropped", {{"packets", dropped},
-                                  {"reasons", reasons},
-                                  {"last_address_without_client", core.shards().front()->router().last_unmatched()}});
-  }
+  if (dropped != 0) log::warn("packets dropped", {{"packets", dropped}, {"reasons", reasons}});
+  // The home shard's; the others' routers are not ours to look into.
+  const IpAddress& unmatched = core.shards().front()->router().last_unmatched();
+  if (!unmatched.is_unspecified() && unmatched != last_unmatched_)
+    log::warn("packets went to an address that no client has", {{"last_address", unmatched}});
+  last_unmatched_ = unmatched;
   last_ = totals;
   last_time_ = now;
 }

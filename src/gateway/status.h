@@ -27,6 +27,7 @@ class StatisticsLog {
   TimePoint last_time_;
   session::Totals last_;
   std::array<std::uint64_t, router::kDropReasons> last_drops_{};
+  IpAddress last_unmatched_;
 };
 
 }  // namespace penstock::gateway

@@ -7,13 +7,14 @@
 namespace penstock {
 namespace {
 
-// Two classes of buffers: an ordinary packet with its headroom, and anything up to the largest.
-constexpr std::array<std::size_t, 2> kClassSizes{2048, Packet::kHeadroom + Packet::kMaxSize + 1};
-// How many spare buffers a thread keeps of each class: 4 MiB of small ones, 2 MiB of large ones.
-constexpr std::array<std::size_t, 2> kSpares{2048, 32};
+// Classes of buffers, headroom included: an acknowledgement, an ordinary packet, a jumbo one, the largest there is.
+constexpr std::size_t kClasses = 4;
+constexpr std::array<std::size_t, kClasses> kClassSizes{256, 2048, 16384, Packet::kHeadroom + Packet::kMaxSize + 1};
+// How many spare buffers a thread keeps of each class: 8 MiB in all.
+constexpr std::array<std::size_t, kClasses> kSpares{4096, 2048, 64, 32};
 
 struct FreeLists {
-  std::array<std::vector<std::uint8_t*>, 2> spare;
+  std::array<std::vector<std::uint8_t*>, kClasses> spare;
   ~FreeLists() {
     for (auto& list : spare) {
       for (auto* buffer : list) delete[] buffer;
@@ -31,7 +32,11 @@ FreeLists& free_lists() {
   return lists;
 }
 
-std::size_t class_of(std::size_t capacity) { return capacity <= kClassSizes[0] ? 0 : 1; }
+std::size_t class_of(std::size_t capacity) {
+  std::size_t size_class = 0;
+  while (kClassSizes[size_class] < capacity) ++size_class;
+  return size_class;
+}
 
 }  // namespace
 
@@ -60,6 +65,8 @@ void Packet::free_buffer(std::uint8_t* buffer, std::size_t capacity) {
   }
   delete[] buffer;
 }
+
+std::size_t Packet::footprint_of(std::size_t size) { return kClassSizes[class_of(size + kHeadroom)]; }
 
 Packet Packet::with_size(std::size_t size) {
   PENSTOCK_ASSERT(size <= kMaxSize);

@@ -63,6 +63,9 @@ class Packet {
   }
 
   std::size_t size() const { return size_; }
+  // Bytes of memory that it holds: what queues are bounded in.
+  std::size_t footprint() const { return capacity_; }
+  static std::size_t footprint_of(std::size_t size);
   bool empty() const { return size_ == 0; }
   ByteView bytes() const { return buffer_ == nullptr ? ByteView() : ByteView(buffer_ + kHeadroom, size_); }
   MutableByteView mutable_bytes() {

@@ -1,9 +1,10 @@
 // A first-in first-out queue of packets, bounded in bytes: what stands between a sender and a link that is slower.
 //
 // Always true    size_bytes() <= max_bytes(); packets leave in the order in which they came.
-// Memory         a ring that doubles while it grows and is halved while it drains; a queue that stays busy allocates
-//                nothing, one that stood empty holds next to nothing. Every packet counts its size plus kOverhead, so
-//                that a flood of tiny packets cannot make the queue hold more memory than its bound suggests.
+// Memory         a packet counts with the memory that it holds (Packet::footprint), so that no mixture of sizes makes
+// the
+//                queue hold more than its bound. A ring that doubles while it grows and is halved while it drains: a
+//                queue that stays busy allocates nothing, one that stood empty holds next to nothing.
 // Ownership      push() takes the packet, or leaves it untouched with the caller where it returns false.
 // Threads        one.
 #pragma once
@@ -18,11 +19,8 @@ namespace penstock {
 
 class PacketQueue {
  public:
-  // What a packet costs besides its bytes: the ring's slot, headroom, the allocator's share.
-  static constexpr std::size_t kOverhead = 256;
-
   // What `packet` counts against the bound.
-  static std::size_t cost_of(const Packet& packet) { return packet.size() + kOverhead; }
+  static std::size_t cost_of(const Packet& packet) { return packet.footprint(); }
 
   explicit PacketQueue(std::size_t max_bytes) : max_bytes_(max_bytes) {}
 
@@ -30,7 +28,7 @@ class PacketQueue {
   bool push(Packet&& packet);
   // The oldest packet.
   std::optional<Packet> pop();
-  // Appends the oldest packets to `out` while their sizes (without overhead) add up to at most `max_bytes`; the first
+  // Appends the oldest packets to `out` while their sizes add up to at most `max_bytes`; the first
   // one goes whatever its size. Returns the sum.
   std::size_t pop_into(PacketBatch& out, std::size_t max_bytes);
   // The oldest packet where it lies, or null; valid until the next call that is not const.

@@ -32,7 +32,7 @@ TEST(PacketQueue, PacketsLeaveInTheOrderInWhichTheyCame) {
 }
 
 TEST(PacketQueue, AFullQueueLeavesThePacketWithTheCaller) {
-  PacketQueue queue(2 * (100 + PacketQueue::kOverhead));
+  PacketQueue queue(2 * Packet::footprint_of(100));
   EXPECT_TRUE(queue.push(numbered(0)));
   EXPECT_TRUE(queue.push(numbered(1)));
   EXPECT_EQ(queue.size_bytes(), queue.max_bytes());
@@ -49,7 +49,7 @@ TEST(PacketQueue, TinyPacketsCountTheirOverhead) {
   PacketQueue queue(10000);
   std::size_t taken = 0;
   while (queue.push(numbered(0, 4))) ++taken;
-  EXPECT_EQ(taken, 10000 / (4 + PacketQueue::kOverhead));
+  EXPECT_EQ(taken, 10000 / Packet::footprint_of(4));
 }
 
 TEST(PacketQueue, ABatchHoldsAtMostWhatWasAskedForButAlwaysOnePacket) {
@@ -116,11 +116,11 @@ TEST(PacketQueue, ARandomLifeAgreesWithADeque) {
     const bool filling = (i / 2000) % 2 == 0;
     if (random.next32() % 100 < (filling ? 80U : 20U)) {
       const std::size_t size = 4 + random.next32() % 300;
-      const bool fits = cost + size + PacketQueue::kOverhead <= 200000;
+      const bool fits = cost + Packet::footprint_of(size) <= 200000;
       ASSERT_EQ(queue.push(numbered(i, size)), fits);
       if (fits) {
         model.emplace_back(i, size);
-        cost += size + PacketQueue::kOverhead;
+        cost += Packet::footprint_of(size);
       }
     } else {
       const auto packet = queue.pop();
@@ -128,7 +128,7 @@ TEST(PacketQueue, ARandomLifeAgreesWithADeque) {
       if (packet) {
         ASSERT_EQ(number_of(*packet), model.front().first);
         ASSERT_EQ(packet->size(), model.front().second);
-        cost -= model.front().second + PacketQueue::kOverhead;
+        cost -= Packet::footprint_of(model.front().second);
         model.pop_front();
       }
     }

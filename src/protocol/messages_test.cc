@@ -159,9 +159,21 @@ TEST(Messages, DepthIsBounded) {
   EXPECT_TRUE(parse_control(nested(7)));
   const auto deep = parse_control(nested(8));
   ASSERT_FALSE(deep);
-  EXPECT_EQ(deep.error().message, "the message is nested too deeply");
+  EXPECT_EQ(deep.error().message, "the message is nested too deeply or has too many values");
   EXPECT_FALSE(parse_control(nested(1'000'000)));
   EXPECT_FALSE(parse_control(std::string(1'000'000, '[')));
+}
+
+// A parser's time grows faster than such a text: it never gets there.
+TEST(Messages, TheNumberOfValuesIsBounded) {
+  const auto values = [](int count) {
+    std::string list;
+    for (int i = 0; i < count; ++i) list += list.empty() ? "{}" : ",{}";
+    return R"({"type":"ping","x":[)" + list + "]}";
+  };
+  EXPECT_TRUE(parse_control(values(500)));
+  EXPECT_FALSE(parse_control(values(1000)));
+  EXPECT_TRUE(parse_control(R"({"type":"ping","x":")" + std::string(5000, ',') + R"(\"[[[[[[[[[["})")) << "only text";
 }
 
 TEST(Messages, LongTypesAreCut) {

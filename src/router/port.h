@@ -42,7 +42,7 @@ class Port {
 
   // Takes every packet of `batch` and leaves it empty.
   virtual void send(PacketBatch& batch) = 0;
-  // How many bytes of packets send() would take now without dropping one; 0 while full.
+  // How much send() would take now without dropping a packet, in bytes of Packet::footprint(); 0 while full.
   virtual std::size_t credit() const = 0;
 
   void wait_for_credit(CreditWaiter& waiter) { waiters_.push_back(&waiter); }

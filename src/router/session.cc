@@ -22,6 +22,15 @@ bool Session::attach(SessionLink& link, std::uint64_t attachment, std::string_vi
   return true;
 }
 
+void Session::end_older_link(std::uint64_t attachment, std::string_view reason) {
+  if (attachment <= attachment_) return;
+  attachment_ = attachment;
+  if (SessionLink* old = link_) {
+    detach();
+    old->end(reason);
+  }
+}
+
 void Session::detach() {
   link_ = nullptr;
   if (queue_.packets() != 0) drops_->count(Drop::session_detached, queue_.packets());
@@ -46,8 +55,7 @@ void Session::send(PacketBatch& batch) {
 
 std::size_t Session::credit() const {
   if (link_ == nullptr || queue_.size_bytes() >= queue_.max_bytes()) return 0;
-  const std::size_t room = queue_.max_bytes() - queue_.size_bytes();
-  return room > PacketQueue::kOverhead ? room - PacketQueue::kOverhead : 0;
+  return queue_.max_bytes() - queue_.size_bytes();
 }
 
 void Session::take(PacketBatch& into, std::size_t bytes) {

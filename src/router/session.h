@@ -70,6 +70,8 @@ class Session final : public Port {
   // Links are numbered by the registry as they are admitted. The session goes to `link`, and the one before it is ended
   // with `reason`; false where a later one has it already.
   bool attach(SessionLink& link, std::uint64_t attachment, std::string_view reason);
+  // The link numbered `attachment` is gone before it was attached: the one before it, overtaken, goes too.
+  void end_older_link(std::uint64_t attachment, std::string_view reason);
   // Drops what is queued, counted as session_detached.
   void detach();
 

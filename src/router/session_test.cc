@@ -29,7 +29,7 @@ class WaitingSource final : public CreditWaiter {
     // Half of a turn's worth at a time, so that sources have to take turns.
     for (int turn = 0; turn < 2 && left > 0; ++turn, --left)
       batch.push_back(ip_packet("10.0.0.9", "10.0.0.2", std::string(980, static_cast<char>('0' + left % 10))));
-    if (port_->credit() < batch.size() * 1300) {
+    if (port_->credit() < batch.size() * Packet::footprint_of(1000)) {
       left += static_cast<int>(batch.size());
       batch.clear();
     }
@@ -101,6 +101,17 @@ TEST_F(SessionTest, ALaterLinkEndsTheOneBeforeAndAnEarlierOneIsTurnedAway) {
   FakeLink late;
   EXPECT_FALSE(session.attach(late, 2, "no"));
   EXPECT_EQ(session.link(), &newer);
+}
+
+TEST_F(SessionTest, ALinkThatDiedBeforeItWasAttachedStillEndsTheOneItOvertook) {
+  ASSERT_TRUE(session.attach(link, 1, ""));
+  session.end_older_link(2, "taken over");
+  EXPECT_EQ(link.ended, "taken over");
+  EXPECT_EQ(session.link(), nullptr);
+  FakeLink third;
+  ASSERT_TRUE(session.attach(third, 3, ""));
+  session.end_older_link(2, "late");
+  EXPECT_EQ(session.link(), &third);
 }
 
 TEST_F(SessionTest, DetachingDropsWhatWaitedAndCountsIt) {

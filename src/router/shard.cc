@@ -15,7 +15,7 @@ void Shard::connect(const std::vector<std::unique_ptr<Shard>>& shards) {
     shard->incoming_.clear();
     shard->shards_.clear();
     for (const auto& other : shards) {
-      shard->incoming_.push_back(other == shard ? nullptr : std::make_unique<Ring<Crossing>>(kRingCapacity));
+      shard->incoming_.push_back(other == shard ? nullptr : std::make_unique<Lane>());
       shard->shards_.push_back(other.get());
     }
   }
@@ -27,37 +27,43 @@ void Shard::cross(PortId to, PacketBatch& batch) {
     return;
   }
   Shard& other = *shards_[to.shard];
-  Ring<Crossing>& ring = *other.incoming_[index_];
+  Lane& lane = *other.incoming_[index_];
   for (Packet& packet : batch) {
+    const std::size_t bytes = packet.footprint();
     Crossing crossing{to, std::move(packet)};
-    if (!ring.try_push(std::move(crossing))) router_.drops().count(Drop::crossing_full);
+    if (lane.bytes.load(std::memory_order_relaxed) + bytes > kRingBytes || !lane.ring.try_push(std::move(crossing))) {
+      router_.drops().count(Drop::crossing_full);
+    } else {
+      lane.bytes.fetch_add(bytes, std::memory_order_relaxed);
+    }
   }
-  if (ring.wake_needed()) other.loop_->post([&other, &ring] { other.drain(ring); });
+  if (lane.ring.wake_needed()) other.loop_->post([&other, &lane] { other.drain(lane); });
 }
 
-void Shard::drain(Ring<Crossing>& ring) {
+void Shard::drain(Lane& lane) {
   PacketBatch run;
   PortId run_to;
   const auto flush = [&] {
     if (!run.empty()) router_.deliver(run_to, run);
   };
   Crossing crossing;
+  // At most one ring's worth a turn, so that a busy neighbour does not starve this shard's own sockets.
+  std::size_t packets = 0;
   do {
-    // At most one ring's worth a turn, so that a busy neighbour does not starve this shard's own sockets.
-    for (std::size_t packets = 0; ring.try_pop(crossing); ++packets) {
+    while (lane.ring.try_pop(crossing)) {
+      lane.bytes.fetch_sub(crossing.packet.footprint(), std::memory_order_relaxed);
       if (crossing.to != run_to) {
         flush();
         run_to = crossing.to;
       }
       run.push_back(std::move(crossing.packet));
-      if (packets == kRingCapacity) {
-        flush();
-        loop_->post([this, &ring] { drain(ring); });
-        return;
-      }
+      if (++packets < kRingCapacity) continue;
+      flush();
+      loop_->post([this, &lane] { drain(lane); });
+      return;
     }
     flush();
-  } while (!ring.park());
+  } while (!lane.ring.park());
 }
 
 PortId Shard::open_session(SessionSpec spec) {

@@ -11,6 +11,7 @@
 // Threads     everything but id() and loop() belongs to the shard's loop. Other threads reach it with loop().post().
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -24,8 +25,9 @@ namespace penstock::router {
 
 class Shard {
  public:
-  // Packets that may be on their way from one shard to another: about 8 MiB of full-sized ones.
+  // What may be on its way from one shard to another: packets, and bytes of memory that they hold.
   static constexpr std::size_t kRingCapacity = 4096;
+  static constexpr std::size_t kRingBytes = std::size_t{8} << 20;
 
   Shard(std::uint16_t index, EventLoop& loop);
   ~Shard();
@@ -52,14 +54,19 @@ class Shard {
     PortId to;
     Packet packet;
   };
+  // From one other shard to this one.
+  struct Lane {
+    Ring<Crossing> ring{kRingCapacity};
+    std::atomic<std::size_t> bytes{0};  // in the ring; both sides count
+  };
   void cross(PortId to, PacketBatch& batch);
-  void drain(Ring<Crossing>& ring);
+  void drain(Lane& lane);
 
   std::uint16_t index_;
   EventLoop* loop_;
   Router router_;
   std::unordered_map<std::uint32_t, std::unique_ptr<Session>> sessions_;  // by slot
-  std::vector<std::unique_ptr<Ring<Crossing>>> incoming_;                 // by the index of the shard that fills it
+  std::vector<std::unique_ptr<Lane>> incoming_;                           // by the index of the shard that fills it
   std::vector<Shard*> shards_;
 };
 

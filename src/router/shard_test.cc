@@ -71,6 +71,17 @@ TEST_F(ShardTest, AFullRingDropsAndCounts) {
   EXPECT_EQ(taken.size(), Shard::kRingCapacity);
 }
 
+TEST_F(ShardTest, LargePacketsFillARingInBytesBeforeTheyFillItInNumber) {
+  const std::string large(60000, 'x');
+  for (int i = 0; i < 1000; ++i) alice_sends(batch_of(ip_packet("10.0.0.2", "10.0.0.3", large)));
+  const auto dropped = shards[0]->router().drops().of(Drop::crossing_full);
+  EXPECT_GE((1000 - dropped) * 60000, Shard::kRingBytes * 8 / 10);
+  EXPECT_LE((1000 - dropped) * 60000, Shard::kRingBytes);
+  loop1.run_until_idle();
+  alice_sends(batch_of(ip_packet("10.0.0.2", "10.0.0.3", large)));
+  EXPECT_EQ(shards[0]->router().drops().of(Drop::crossing_full), dropped) << "there is room again";
+}
+
 TEST_F(ShardTest, ASessionThatEndsWhilePacketsCrossIsNotMissedByAStranger) {
   alice_sends(batch_of(ip_packet("10.0.0.2", "10.0.0.3")));
   shards[1]->close_session(bob, "gone");

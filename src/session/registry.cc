@@ -63,30 +63,39 @@ Registry::~Registry() { *alive_ = false; }
 
 void Registry::set_authenticator(auth::Authenticator authenticator) {
   authenticator_ = std::move(authenticator);
+  std::map<std::string, Record*, std::less<>> newest;  // of the single credentials
   for (const auto& record : records_) {
     if (!record) continue;
     auto current = authenticator_.find(record->credential->name);
     if (!current || current->epoch() != record->credential->epoch()) {
       end(*record, "its token was removed or changed");
-    } else {
-      record->credential = std::move(current);
+      continue;
     }
+    record->credential = std::move(current);
+    if (!record->credential->single) continue;
+    Record*& kept = newest[record->credential->name];
+    Record* older = kept != nullptr && kept->since > record->since ? record.get() : std::exchange(kept, record.get());
+    if (older != nullptr) end(*older, protocol::kReplaced);
   }
   // Fixed addresses are kept from everybody else, and so are the IPv4 addresses whose IPv6 partner is somebody's.
   for (const IpAddress& address : std::exchange(reserved_, {})) pool_.unreserve(address);
+  fixed6_.clear();
   authenticator_.for_each([&](const Credential& credential) {
     const auto reserve = [&](const IpAddress& address) {
       if (auto reserved = pool_.reserve(address, credential.name); !reserved)
         log::warn("fixed address not reserved", {{"client", credential.name}, {"error", reserved.error().message}});
-      reserved_.push_back(address);
+      reserved_.insert(address);
     };
     if (credential.address) reserve(*credential.address);
-    if (credential.address6 && pool_.subnet6() && pool_.subnet6()->contains(*credential.address6)) {
-      const auto host = credential.address6->distance_from(pool_.subnet6()->address());
-      const auto size = pool_.subnet().last().distance_from(pool_.subnet().address());
-      if (host > 0 && host < size && pool_.subnet().address().plus(host) != pool_.server())
-        reserve(pool_.subnet().address().plus(host));
-    }
+    if (!credential.address6) return;
+    fixed6_[*credential.address6] = credential.name;
+    if (!pool_.subnet6() || !pool_.subnet6()->contains(*credential.address6)) return;
+    const auto host = credential.address6->distance_from(pool_.subnet6()->address());
+    const auto size = pool_.subnet().last().distance_from(pool_.subnet().address());
+    if (host == 0 || host >= size) return;
+    const IpAddress partner = pool_.subnet().address().plus(host);
+    const bool somebodys_own = partner == pool_.server() || reserved_.contains(partner);
+    if (!somebodys_own) reserve(partner);
   });
 }
 
@@ -208,12 +217,9 @@ Result<IpAddress> Registry::find_address(const Credential& credential, const std
   // Nobody's address is left: the session that has been away longest gives up its own, unless that is a fixed one.
   for (const auto& [since, slot] : detached_) {
     Record& record = *records_[slot];
-    if (record.credential->address) continue;
-    const IpAddress address = record.address;
+    if (reserved_.contains(record.address)) continue;
     end(record, "its address was needed for another client");
-    if (auto taken = pool_.lease(credential.name)) return taken;
-    PENSTOCK_ASSERT(!pool_.is_leased(address));
-    break;
+    return pool_.lease(credential.name);
   }
   return leased;
 }
@@ -383,6 +389,7 @@ void Registry::end(Record& record, std::string_view reason) {
   if (!record.attached) detached_.erase({record.detached_at, record.id.slot});
   by_key_.erase(record.key);
   by_address_.erase(record.address);
+  if (record.address6) by_address_.erase(*record.address6);
   const auto [first, last] = by_credential_.equal_range(record.credential->name);
   by_credential_.erase(std::find_if(first, last, [&](const auto& entry) { return entry.second == &record; }));
   auto waiting = std::exchange(record.waiting, {});
@@ -411,11 +418,19 @@ Registry::Record& Registry::make_record(std::shared_ptr<const Credential> creden
   record->key = key;
   record->address = address;
   record->address6 = pool_.partner(address);
-  if (credential->address6) record->address6 = credential->address6;
+  if (credential->address6) {
+    record->address6 = credential->address6;
+    // Whoever has it as the partner of an IPv4 address, from before it was fixed, must give it back.
+    if (Record* holder = find_address_holder(*record->address6))
+      end(*holder, "its address was given to another client by configuration");
+  } else if (record->address6 && fixed6_.contains(*record->address6)) {
+    record->address6.reset();  // that one is somebody's own
+  }
   record->credential = std::move(credential);
   record->since = home().now();
   by_key_[key] = record.get();
   by_address_[address] = record.get();
+  if (record->address6) by_address_[*record->address6] = record.get();
   by_credential_.emplace(record->credential->name, record.get());
   records_[slot] = std::move(record);
   return *records_[slot];

@@ -186,7 +186,8 @@ class Registry {
   std::map<IpAddress, Record*> by_address_;
   std::multimap<std::string, Record*, std::less<>> by_credential_;
   std::set<std::pair<TimePoint, std::uint32_t>> detached_;  // oldest first, with the slot
-  std::vector<IpAddress> reserved_;                         // in the pool, for the present credentials
+  std::set<IpAddress> reserved_;                            // in the pool, for the present credentials
+  std::map<IpAddress, std::string> fixed6_;                 // address6 of the present credentials, with the name
   Totals totals_;
   Timer expiry_;
   Timer rates_;

@@ -245,6 +245,34 @@ TEST_F(RegistryTest, AFixedAddressThatSomebodyElseHadBeforeIsGivenBack) {
   EXPECT_NE(alice->ended, "");
 }
 
+TEST_F(RegistryTest, AnIpv6AddressThatIsSomebodysOwnIsNobodyElsesPartner) {
+  credentials[1].address6 = ip("fd00::2");
+  credentials[1].single = true;
+  const auto before = join({.token = "a-token"});
+  EXPECT_EQ(before->admission.address6, ip("fd00::2"));
+  registry->set_authenticator(auth::Authenticator::create(credentials).value());
+  const auto bob = join({.token = "b-token"});
+  EXPECT_EQ(bob->admission.address6, ip("fd00::2"));
+  EXPECT_NE(before->ended, "") << "it had that address before";
+  credentials[0].address = ip("10.0.0.2");
+  credentials[0].single = true;
+  registry->set_authenticator(auth::Authenticator::create(credentials).value());
+  const auto alice = join({.token = "a-token"});
+  EXPECT_EQ(alice->admission.address, ip("10.0.0.2"));
+  EXPECT_EQ(alice->admission.address6, std::nullopt);
+}
+
+TEST_F(RegistryTest, ATokenThatBecomesSingleKeepsItsNewestSession) {
+  const auto older = join({.token = "a-token"});
+  loop.advance(seconds(1));
+  const auto newer = join({.token = "a-token"});
+  credentials[0].single = true;
+  registry->set_authenticator(auth::Authenticator::create(credentials).value());
+  loop.run_until_idle();
+  EXPECT_EQ(older->ended, protocol::kReplaced);
+  EXPECT_EQ(newer->ended, "");
+}
+
 TEST_F(RegistryTest, ASessionIsOpenedOnTheShardOfItsFirstLinkAndStaysThere) {
   const auto first = join({.token = "a-token", .shard = 1});
   EXPECT_EQ(first->admission.port.shard, 1);
@@ -306,8 +334,10 @@ TEST_F(RegistryTest, NoTwoSessionsEverShareAnAddress) {
       loop.advance(seconds(choices.next32() % 200));
     }
     std::set<IpAddress> addresses;
+    std::set<IpAddress> addresses6;
     for (const auto& session : registry->sessions()) {
       ASSERT_TRUE(addresses.insert(session.address).second) << session.address.to_string();
+      ASSERT_TRUE(!session.address6 || addresses6.insert(*session.address6).second);
       ASSERT_TRUE(registry->pool().is_leased(session.address));
     }
     ASSERT_EQ(addresses.size(), registry->pool().leased());

@@ -56,7 +56,8 @@ void Connection::read_turn() {
   // Whatever ended the turn, what was received before belongs to the handler.
   handler_->on_turn_end();
   if (closed_) return;
-  if (pong_waits_ && channel_.output_size() == 0) {
+  // Not only when nothing else waits to be sent: a busy direction must not make us look dead.
+  if (pong_waits_ && channel_.output_size() <= kMaxBacklog) {
     pong_waits_ = false;
     if (!closing_) after_send(channel_.send_pong(as_bytes(pong_payload_)));
   }
@@ -70,6 +71,7 @@ void Connection::read_some() {
     if (!got) return finish(got.error());
     if (!*got) return;
     if (**got == 0) return finish({ErrorCode::closed, "the peer closed the connection"});
+    if (closing_) continue;  // what comes after the end is read only to be rid of it
     last_received_ = loop_->now();
     auto received = channel_.receive({buffer_->bytes.get(), **got});
     const bool goes_on = deliver();

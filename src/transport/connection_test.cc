@@ -141,6 +141,27 @@ TEST_F(ConnectionTest, APeerThatAsksAndNeverReadsCannotGrowMemory) {
   EXPECT_EQ(server_side.last.error.code, ErrorCode::exhausted);
 }
 
+TEST_F(ConnectionTest, ABusyDirectionDoesNotKeepAPongBack) {
+  open({.capacity = 4096});
+  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+  client->send_ping();
+  ASSERT_FALSE(server->writable());
+  loop.run_until_idle();
+  EXPECT_EQ(client_side.pongs, 1);
+}
+
+// One who is being thrown out cannot use the time until then to fill our memory.
+TEST_F(ConnectionTest, WhatComesAfterTheEndIsReadOnlyToBeRidOfIt) {
+  open();
+  server->close(1008, "out");
+  const auto before = server_side.binary_bytes;
+  for (int i = 0; i < 1000; ++i)
+    client->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+  loop.run_until_idle();
+  EXPECT_EQ(server_side.binary_bytes, before);
+  EXPECT_TRUE(server_side.texts.empty());
+}
+
 TEST_F(ConnectionTest, ItMovesToAnotherLoopAndHandlerBetweenTwoMessages) {
   open();
   client->send_text("before");

@@ -24,6 +24,12 @@ vpn: {subnet: 10.100.0.0/24, subnet6: "fd00:1::/64", tun: off}
 auth: {tokens: [a-token, b-token]}
 )";
 
+// The configuration with the hash of `token` in place of the one that stands there.
+std::string with_token(std::string config, const std::string& token) {
+  const auto at = config.find("sha256: ") + 8;
+  return config.replace(at, 64, to_hex(sha256(as_bytes(token))));
+}
+
 class LanTest : public testing::TestWithParam<int> {
  protected:
   Network net{kServer, GetParam()};
@@ -151,6 +157,58 @@ TEST_P(LanTest, AWrongTokenIsSaidClearlyAndTriedOn) {
   net.advance(minutes(2));
   EXPECT_GT(mallory.status().attempts, 3U);
   EXPECT_THAT(logs.text(), testing::Not(testing::HasSubstr("wrong-token")));
+}
+
+constexpr const char* kSingle = R"(
+server: {tls_cert: unused, tls_key: unused}
+vpn: {subnet: 10.100.0.0/24, subnet6: "fd00:1::/64", tun: off}
+auth: {tokens: [{name: shared, single: true, sha256: fb1d1c2ceb0dd55ea2f1ebbed2f4c42ad1a4e7f3cf2f9b1ec7a5c2dd5a7a4f8e}]}
+)";
+
+TEST_P(LanTest, AReplacedClientStaysAwayAndComesBackWhenTheOtherIsGone) {
+  Network single(with_token(kSingle, "shared-token"), GetParam());
+  TestClient& older = single.add_client("shared-token");
+  TestClient& newer = single.add_client("shared-token");
+  ASSERT_TRUE(newer.connected());
+  single.advance(minutes(5));
+  EXPECT_FALSE(older.connected());
+  EXPECT_TRUE(newer.connected()) << "the two must not take turns";
+  EXPECT_THAT(older.status().last_error, testing::HasSubstr("another machine uses this token now"));
+  newer.client->stop([] {});
+  single.advance(minutes(2));
+  EXPECT_TRUE(older.connected());
+}
+
+TEST_P(LanTest, AReplacedClientWhoseLeaseIsWorthNothingAnyMoreUsesItsToken) {
+  Network single(with_token(kSingle, "shared-token"), GetParam());
+  TestClient& older = single.add_client("shared-token");
+  TestClient& newer = single.add_client("shared-token");
+  newer.client->stop([] {});
+  single.kill_gateway();
+  single.lease_key = {8};
+  single.start_gateway();
+  single.advance(minutes(3));
+  EXPECT_TRUE(older.connected());
+}
+
+TEST_P(LanTest, AnMtuTooSmallForIpv6LeavesIpv6OutAndOneSession) {
+  TestClient& alice = net.add_client("a-token", "vpn: {mtu: 1000}");
+  ASSERT_TRUE(alice.connected());
+  EXPECT_THAT(alice.tunnel.settings[0].addresses, testing::ElementsAre(std::pair(ip("10.100.0.2"), 24)));
+  EXPECT_EQ(net.core->registry().sessions().size(), 1U);
+}
+
+TEST_P(LanTest, RoutesThatMayCutOffTheWayBackAreWithdrawnAfterSomeFailures) {
+  TestClient& alice = net.add_client("a-token", "vpn: {routes: [198.51.100.0/24]}");
+  ASSERT_EQ(alice.tunnel.settings.back().routes.size(), 1U);
+  net.kill_gateway();
+  net.advance(seconds(30));
+  EXPECT_TRUE(alice.tunnel.settings.back().routes.empty());
+  EXPECT_FALSE(alice.tunnel.settings.back().addresses.empty());
+  net.start_gateway();
+  net.advance(minutes(2));
+  ASSERT_TRUE(alice.connected());
+  EXPECT_EQ(alice.tunnel.settings.back().routes.size(), 1U);
 }
 
 TEST_P(LanTest, AnOrderlyStopSaysGoodbyeAndKeepsTheAddresses) {

@@ -136,7 +136,8 @@ class Network {
     config = server_config_from_text(server_config_, "server.yaml").value();
     std::vector<EventLoop*> list;
     for (const auto& loop : loops) list.push_back(loop.get());
-    core = gateway::Core::create(config, {7}, {.loops = list, .random = random, .state = state, .device = device.get()})
+    core = gateway::Core::create(config, lease_key,
+                                 {.loops = list, .random = random, .state = state, .device = device.get()})
                .value();
     core->set_credentials(auth::Authenticator::create(gateway::credentials_of(config.auth.tokens)).value());
     core->restore();
@@ -180,6 +181,7 @@ class Network {
   std::vector<std::unique_ptr<ManualLoop>> loops;
   SeededRandom random{1};
   session::StateFile state{""};
+  auth::TicketSealer::Key lease_key{7};
   std::unique_ptr<tun::FakeDevice> device;  // null: tun off
   ServerConfig config;
   std::unique_ptr<gateway::Core> core;

@@ -56,6 +56,7 @@ void Client::start() {
 
 void Client::attempt() {
   state_ = State::connecting;
+  refusal_.reset();
   ++counters_.attempts;
   if (counters_.successes != 0) ++counters_.reconnect_attempts;
   const GatewayUrl& url = config_.server.urls[next_url_];
@@ -102,13 +103,14 @@ void Client::on_text(std::string_view text) {
   if (const auto* response = std::get_if<protocol::AuthResponse>(&*message)) {
     if (state_ != State::connecting) return;
     if (response->success) return logged_in(*response);
+    login_deadline_.cancel();
     refusal_ = response->error;  // dealt with once the connection is gone
     return connection_->close(1000, response->error);
   }
   if (std::holds_alternative<protocol::Ping>(*message)) {
     connection_->send_text(protocol::to_json(protocol::Pong{}));
   } else if (const auto* goodbye = std::get_if<protocol::Goodbye>(&*message)) {
-    wait_at_least_ = std::chrono::seconds(goodbye->reconnect_after_seconds);
+    wait_at_least_ = std::min<Duration>(std::chrono::seconds(goodbye->reconnect_after_seconds), kLongestAskedWait);
     if (goodbye->reason == protocol::kReplaced) replaced_ = true;
     // Another process has our lease and so our session: next time we ask for a session of our own.
     if (goodbye->reason == protocol::kTakenOver) lease_.clear();
@@ -130,18 +132,20 @@ void Client::on_text(std::string_view text) {
 
 void Client::logged_in(const protocol::AuthResponse& response) {
   login_deadline_.cancel();
+  // First of all the lease: without it every failure from here on would leave another session at the gateway.
+  if (!response.lease.empty() && response.lease != lease_) {
+    lease_ = response.lease;
+    around_.lease.save(lease_);
+  }
   if (auto applied = apply(response); !applied) return connection_->close(1000, applied.error().message);
   state_ = State::connected;
+  failures_ = 0;
   connected_since_ = around_.loop.now();
   replaced_ = false;
   backoff_.reset();
   if (counters_.successes++ != 0) ++counters_.reconnects;
   if (response.resumed) ++counters_.resumed;
   counters_.last_error.clear();
-  if (!response.lease.empty() && response.lease != lease_) {
-    lease_ = response.lease;
-    around_.lease.save(lease_);
-  }
   log::info("connected", {{"gateway", config_.server.urls[next_url_]},
                           {"outer", connection_->peer()},
                           {"address", response.assigned_ip},
@@ -152,10 +156,8 @@ void Client::logged_in(const protocol::AuthResponse& response) {
 }
 
 void Client::login_refused(const std::string& error) {
-  if (error == protocol::kReplaced) replaced_ = true;
-  if (replaced_) {
-    return wait(backoff_.longest(), "another machine uses this token now (" + error + ")");
-  }
+  replaced_ = error == protocol::kReplaced;
+  if (replaced_) return wait(backoff_.longest(), "another machine uses this token now (" + error + ")");
   if (tried_lease_) {
     // The lease may be from another life of the gateway: the token has the last word, and at once.
     log::info("lease refused, logging in with the token", {{"reason", error}});
@@ -169,11 +171,14 @@ void Client::login_refused(const std::string& error) {
 // Brings the interface to what the gateway says. What is so already is not touched.
 Result<void> Client::apply(const protocol::AuthResponse& response) {
   TunnelSettings wanted;
-  wanted.addresses.emplace_back(response.assigned_ip, response.subnet.length());
-  if (response.assigned_ip6)
-    wanted.addresses.emplace_back(*response.assigned_ip6, response.subnet6 ? response.subnet6->length() : 128);
   wanted.mtu = config_.vpn.mtu;
   if (response.mtu != 0) wanted.mtu = std::min(wanted.mtu, static_cast<int>(response.mtu));
+  wanted.addresses.emplace_back(response.assigned_ip, response.subnet.length());
+  if (response.assigned_ip6 && wanted.mtu < kLeastIpv6Mtu) {
+    log::warn("no IPv6 inside: it needs a vpn.mtu of 1280 or more", {{"mtu", wanted.mtu}});
+  } else if (response.assigned_ip6) {
+    wanted.addresses.emplace_back(*response.assigned_ip6, response.subnet6 ? response.subnet6->length() : 128);
+  }
   const auto add_route = [&](const Prefix& route) {
     // A route over the gateway's outer address would lead the tunnel into itself.
     if (route.contains(connection_->peer().address)) {
@@ -204,6 +209,7 @@ void Client::on_closed(const transport::Ending& ending) {
   const std::string reason = ending.error.message;
   const bool was_connected = state_ == State::connected;
   drop_connection();
+  counters_.dropped_not_connected += queue_.packets();
   queue_.clear();
   if (stopping_) {
     state_ = State::stopped;
@@ -232,9 +238,23 @@ void Client::retry(const std::string& error) {
 void Client::wait(Duration delay, const std::string& error) {
   state_ = State::waiting;
   counters_.last_error = error;
+  if (++failures_ == kFailuresUntilRoutesGo) withdraw_routes();
   log::warn("Connection failed, retrying in " + in_seconds(delay), {{"error", error}, {"attempt", counters_.attempts}});
   retry_at_ = around_.loop.now() + delay;
   retry_timer_.start_at(retry_at_, [this] { attempt(); });
+}
+
+// Perhaps it is our own routes that lead the way to the gateway, or to its name, into the tunnel that is not there.
+void Client::withdraw_routes() {
+  if (!tunnel_settings_ || tunnel_settings_->routes.empty()) return;
+  TunnelSettings bare = *tunnel_settings_;
+  bare.routes.clear();
+  log::warn("routes withdrawn until the gateway is reached again", {{"routes", tunnel_settings_->routes.size()}});
+  if (auto configured = around_.tunnel.configure(bare); !configured) {
+    log::error("routes not withdrawn", {{"error", configured.error().message}});
+    return;
+  }
+  tunnel_settings_ = bare;
 }
 
 void Client::stop(Task done) {
@@ -292,6 +312,7 @@ void Client::on_binary(ByteView bytes) {
     return;
   }
   received_.push_back(Packet::copy_of(bytes));
+  if (received_.size() == kTunnelBatch) on_turn_end();
 }
 
 void Client::on_turn_end() {

@@ -97,6 +97,12 @@ class Client final : public transport::Connection::Handler {
   static constexpr std::size_t kTunnelBatch = 256;
   static constexpr std::size_t kBurst = 128 * 1024;
   static constexpr std::size_t kMaxMessage = 64 * 1024 + 256;
+  // RFC 8200 section 5.
+  static constexpr int kLeastIpv6Mtu = 1280;
+  // A gateway that says when to come back is obeyed up to this.
+  static constexpr Duration kLongestAskedWait = std::chrono::minutes(10);
+  // In a row, until pushed and configured routes are withdrawn, lest they cut off the way back.
+  static constexpr int kFailuresUntilRoutesGo = 3;
 
   Client(const ClientConfig& config, Surroundings surroundings);
   ~Client();
@@ -120,6 +126,7 @@ class Client final : public transport::Connection::Handler {
   void retry(const std::string& error);
   void wait(Duration delay, const std::string& error);
   void drop_connection();
+  void withdraw_routes();
 
   void on_open() override { log_in(); }
   void on_text(std::string_view text) override;
@@ -149,6 +156,7 @@ class Client final : public transport::Connection::Handler {
   bool tried_lease_ = false;
   std::optional<std::string> refusal_;  // of the login on the present connection
   bool replaced_ = false;
+  int failures_ = 0;  // since the last login
   bool stopping_ = false;
   Duration wait_at_least_{};
   std::optional<protocol::AuthResponse> settings_;  // of the last successful login

@@ -193,7 +193,7 @@ std::string Process::status_json() const {
                        {"open_files", process->open_files},
                        {"resident_bytes", process->resident_bytes}};
   }
-  return json.dump() + "\n";
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ void Door::welcome(std::unique_ptr<net::StreamSocket> socket) {
   if (stopping_) return;
   socket->adopt(shard_->loop());
   auto channel =
-      transport::Channel::server(tls_ ? tls_->new_engine() : nullptr, settings_->path, kMaxLoginMessage, *random_);
+      transport::Channel::server(tls_ ? tls_->new_engine() : nullptr, settings_->path, kMaxControlMessage, *random_);
   auto handshake = std::make_unique<Handshake>(*this, std::move(socket), std::move(channel));
   Handshake& started = *handshake;
   handshakes_[&started] = std::move(handshake);
@@ -34,6 +34,15 @@ void Door::admit(std::unique_ptr<transport::Connection> connection, session::Adm
     door->links_[&started] = std::move(link);
     started.start();
     if (door->stopping_) started.say_goodbye();
+  });
+}
+
+void Door::abandon(session::Admission admission) {
+  Door* door = doors_[admission.port.shard];
+  door->shard_->loop().post([door, admission = std::move(admission)] {
+    if (router::Session* session = door->shard_->session(admission.port))
+      session->end_older_link(admission.attachment, admission.to_old_link);
+    door->registry_->detached(admission.session, admission.attachment, "the client left during its login");
   });
 }
 

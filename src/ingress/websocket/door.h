@@ -39,8 +39,8 @@ class Door {
  public:
   // TLS, upgrade and the first message together (docs/PROTOCOL.md).
   static constexpr Duration kLoginDeadline = std::chrono::seconds(10);
-  // A first message is a token and a few words.
-  static constexpr std::size_t kMaxLoginMessage = 16 * 1024;
+  // A control message is a token and a few words.
+  static constexpr std::size_t kMaxControlMessage = 16 * 1024;
   // Plain v1: the largest packet and a little more, so that one too large by a header is a drop, not an end.
   static constexpr std::size_t kMaxMessage = 64 * 1024 + 256;
 
@@ -64,6 +64,8 @@ class Door {
   friend class Handshake;
   friend class Link;
   void admit(std::unique_ptr<transport::Connection> connection, session::Admission admission, std::string software);
+  // The link that was admitted is gone already: the session is without one, whoever had it before.
+  void abandon(session::Admission admission);
   void remove(Handshake& handshake);
   void remove(Link& link);
 

@@ -8,8 +8,14 @@
 namespace penstock::ingress {
 namespace {
 
-// What a stranger says of itself goes into logs and status: not more than a line's worth of it.
-constexpr std::size_t kMaxSoftwareName = 64;
+// What a stranger says of itself goes into logs and status: a line's worth of plain characters.
+std::string software_name(std::string_view said) {
+  std::string name(said.substr(0, 64));
+  for (char& c : name) {
+    if (c < 0x20 || c > 0x7E) c = '?';
+  }
+  return name;
+}
 
 }  // namespace
 
@@ -33,19 +39,21 @@ void Handshake::start() {
 
 void Handshake::on_text(std::string_view text) {
   if (refused_) return;
-  if (logging_in_) return turn_away("one login at a time");
   auto message = protocol::parse_control(text);
   if (!message) {
     // A peer that does not know better may try again until the deadline; it is not told twice about its own errors.
     connection_->send_text(protocol::to_json(protocol::ErrorMessage{message.error().message}));
     return;
   }
+  const bool login =
+      std::holds_alternative<protocol::Auth>(*message) || std::holds_alternative<protocol::Reconnect>(*message);
+  if (login && logging_in_) return turn_away("one login at a time");
   if (auto* auth = std::get_if<protocol::Auth>(&*message)) {
-    software_ = auth->client.substr(0, kMaxSoftwareName);
+    software_ = software_name(auth->client);
     return log_in({.token = std::move(auth->token)});
   }
   if (auto* reconnect = std::get_if<protocol::Reconnect>(&*message)) {
-    software_ = reconnect->client.substr(0, kMaxSoftwareName);
+    software_ = software_name(reconnect->client);
     return log_in({.token = std::move(reconnect->token),
                    .lease = std::move(reconnect->lease),
                    .previous_ip = reconnect->previous_ip});
@@ -69,23 +77,21 @@ void Handshake::turn_away(std::string_view error) {
 
 void Handshake::log_in(session::LoginRequest request) {
   logging_in_ = true;
+  deadline_.cancel();  // the rest is the gateway's own time
   request.software = software_;
   request.outer = outer_;
   request.shard = door_->shard_->index();
-  // The answer may come when this handshake is gone; then the session it opened must hear of it.
+  // The answer may come when this handshake is gone.
   door_->registry_->login(std::move(request), door_->shard_->loop(),
-                          [this, alive = alive_, registry = door_->registry_](Result<session::Admission> result) {
+                          [this, alive = alive_, door = door_](Result<session::Admission> result) {
                             if (*alive) return answered(std::move(result));
-                            if (result)
-                              registry->detached(result->session, result->attachment,
-                                                 "the client left during its login");
+                            if (result) door->abandon(std::move(*result));
                           });
 }
 
 void Handshake::answered(Result<session::Admission> result) {
   logging_in_ = false;
   if (!result) return refuse(result.error().message);
-  deadline_.cancel();
   door_->admit(std::move(connection_), std::move(*result), std::move(software_));
   door_->remove(*this);
 }

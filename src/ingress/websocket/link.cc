@@ -56,6 +56,7 @@ protocol::AuthResponse Link::response() const {
 
 void Link::on_text(std::string_view text) {
   alive_seen();
+  if (text.size() > Door::kMaxControlMessage) return close(kPolicy, "a control message is too large");
   const auto message = protocol::parse_control(text);
   if (!message) {
     connection_->send_text(protocol::to_json(protocol::ErrorMessage{message.error().message}));
@@ -72,6 +73,7 @@ void Link::on_binary(ByteView bytes) {
   alive_seen();
   if (bytes.size() > Packet::kMaxSize) return door_->shard_->router().drops().count(router::Drop::malformed);
   received_.push_back(Packet::copy_of(bytes));
+  if (received_.size() == kMaxBatch) on_turn_end();
 }
 
 void Link::on_turn_end() {
@@ -103,16 +105,14 @@ void Link::pump() {
 }
 
 void Link::probe(Duration patience, std::move_only_function<void(bool)> answer) {
-  if (probe_answer_) std::exchange(probe_answer_, nullptr)(false);
-  probe_answer_ = std::move(answer);
+  probes_.push_back(std::move(answer));
   connection_->send_ping();
-  probe_deadline_.start(patience, [this] { std::exchange(probe_answer_, nullptr)(false); });
+  if (!probe_deadline_.running()) probe_deadline_.start(patience, [this] { answer_probes(false); });
 }
 
-void Link::alive_seen() {
-  if (!probe_answer_) return;
+void Link::answer_probes(bool alive) {
   probe_deadline_.cancel();
-  std::exchange(probe_answer_, nullptr)(true);
+  for (auto& answer : std::exchange(probes_, {})) answer(alive);
 }
 
 // The session has another link, or none any more; this one has nothing to report.
@@ -129,7 +129,7 @@ void Link::close(std::uint16_t code, std::string_view reason) {
 }
 
 void Link::on_closed(const transport::Ending& ending) {
-  if (probe_answer_) std::exchange(probe_answer_, nullptr)(false);
+  answer_probes(false);
   if (router::Session* session = this->session()) {
     session->detach();
     log::debug("link closed", {{"session", admission_.session.slot}, {"reason", ending.error.message}});

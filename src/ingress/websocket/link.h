@@ -25,6 +25,8 @@ class Link final : public transport::Connection::Handler, public router::Session
  public:
   // Bytes of packets that go into the socket at a time: enough to fill its buffer and many TLS records.
   static constexpr std::size_t kBurst = 128 * 1024;
+  // Packets that are gathered before the router gets them.
+  static constexpr std::size_t kMaxBatch = 256;
 
   Link(Door& door, std::unique_ptr<transport::Connection> connection, session::Admission admission,
        std::string software);
@@ -51,7 +53,10 @@ class Link final : public transport::Connection::Handler, public router::Session
   protocol::AuthResponse response() const;
   router::Session* session();
   void pump();
-  void alive_seen();
+  void alive_seen() {
+    if (!probes_.empty()) answer_probes(true);
+  }
+  void answer_probes(bool alive);
   void close(std::uint16_t code, std::string_view reason);
 
   Door* door_;
@@ -62,7 +67,7 @@ class Link final : public transport::Connection::Handler, public router::Session
   bool pump_posted_ = false;
   PacketBatch received_;
   PacketBatch sending_;
-  std::move_only_function<void(bool)> probe_answer_;
+  std::vector<std::move_only_function<void(bool)>> probes_;  // all wait for the same sign of life
   Timer probe_deadline_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // asked by the posted pump
 };
