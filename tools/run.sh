@@ -5,8 +5,9 @@
 # gateway's configuration, and a profile for a first client. Delete the folder to begin anew. Without root there is no TUN
 # device here and the port is 8443; clients then still reach each other through the gateway.
 #
-#   PORT=9443 make run        another port
-#   RUN_DIR=/srv/vpn make run another folder
+#   PORT=9443 make run           another port; it is written into the configuration
+#   RUN_DIR=/srv/vpn make run    another folder, for a second gateway together with the next two
+#   SUBNET=10.101.0.0/24 INTERFACE=penstock1 make run    on its first run
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 077
@@ -18,6 +19,11 @@ config=$run/server.yaml
 profile=$run/first-client.yaml
 
 say() { printf '%s\n' "$*" >&2; }
+
+if [[ -n ${PORT:-} ]] && ! [[ $PORT =~ ^[0-9]{1,5}$ && $((10#$PORT)) -ge 1 && $((10#$PORT)) -le 65535 ]]; then
+  say "PORT=$PORT is no port: 1 to 65535."
+  exit 2
+fi
 
 port_is_free() {
   ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
@@ -66,9 +72,9 @@ server:
   tls_cert: "$run/server.crt"
   tls_key: "$run/server.key"
 vpn:
-  subnet: "10.100.0.0/24"
+  subnet: "${SUBNET:-10.100.0.0/24}"
   tun: "$tun"
-  interface_name: "penstock0"
+  interface_name: "${INTERFACE:-penstock0}"
 state_dir: "$run/state"
 status_socket: "$socket"
 END
@@ -77,7 +83,6 @@ END
 
 [[ -x $penstock ]] || { say "There is no $penstock: run \`make build\` first."; exit 1; }
 [[ -f $run/server.key && -f $run/server.crt ]] || make_certificate
-overrides=()
 if [[ ! -f $config ]]; then
   port=${PORT:-8443}
   if [[ -z ${PORT:-} ]] && ((EUID == 0)) && port_is_free 443; then port=443; fi
@@ -86,12 +91,15 @@ if [[ ! -f $config ]]; then
   make_config "$port" "$tun"
   say "Wrote $config (port $port, TUN $tun)"
 elif [[ -n ${PORT:-} ]]; then
-  overrides=(--set "server.listen_addr=:$PORT" --set "server.public_url=wss://$(in_url "$(own_address)"):$PORT/")
+  # Profiles made later read the port from there too.
+  sed -i -E "s/^(  listen_addr: \").*(\")/\1:$PORT\2/; s#^(  public_url: \"wss://.*):[0-9]+/\"#\1:$PORT/\"#" "$config"
+  public_url=$(sed -n -E 's/^  public_url: "(.*)"/\1/p' "$config")
+  [[ ! -f $profile ]] || sed -i "s#^  url: .*#  url: $public_url#" "$profile"
 fi
 mkdir -p "$run/state"
-"$penstock" check-config --kind server --config "$config" "${overrides[@]}" >&2
+"$penstock" check-config --kind server --config "$config" >&2
 if [[ ! -f $profile ]]; then
-  "$penstock" profile first-client --config "$config" "${overrides[@]}" --output "$profile" >&2
+  "$penstock" profile first-client --config "$config" --output "$profile" >&2
 fi
 
 # The packages of the libraries it uses that not every machine has: on Debian and Ubuntu they are called after the soname.
@@ -120,5 +128,5 @@ if grep -q '^ *tun: *"\?off' "$config"; then
   say "  This gateway has no TUN device (that takes root), so it is no member itself; clients reach each other."
 fi
 say ""
-say "The gateway runs until Ctrl-C."
-exec "$penstock" server --config "$config" "${overrides[@]}"
+say "The gateway runs until Ctrl-C, or kill $$."
+exec "$penstock" server --config "$config"

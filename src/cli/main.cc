@@ -92,6 +92,20 @@ int main_of(int argc, char** argv) {
   auto* version = app.add_subcommand("version", "print the version");
   version->callback([&] { run = [] { return print_version(); }; });
 
+  // CLI11 would only say that a command is missing.
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (!command.empty() && !command.starts_with('-')) {
+    std::string known;
+    bool found = false;
+    for (const CLI::App* each : app.get_subcommands({})) {
+      known += (known.empty() ? "" : ", ") + each->get_name();
+      found = found || each->get_name() == command;
+    }
+    if (!found) {
+      std::cerr << "penstock: there is no command \"" << command << "\"; the commands are " << known << "\n";
+      return kUsage;
+    }
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

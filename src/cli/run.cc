@@ -10,6 +10,7 @@
 #include "config/client_config.h"
 #include "config/server_config.h"
 #include "gateway/process.h"
+#include "tls/engine.h"
 
 namespace penstock::cli {
 
@@ -32,6 +33,8 @@ int report_configuration(const Error& error) {
 
 int run_server_command(const ConfigOptions& options) {
   const auto config = load_server_config(options.file, options.overrides);
+  if (!config && load_client_config(options.file, options.overrides))
+    return report({ErrorCode::invalid_argument, options.file + " is a client's configuration: penstock client"});
   if (!config) return report_configuration(config.error());
   log::configure(config->logging.level, config->logging.format);
   const auto outcome =
@@ -41,6 +44,8 @@ int run_server_command(const ConfigOptions& options) {
 
 int run_client_command(const ConfigOptions& options) {
   const auto config = load_client_config(options.file, options.overrides);
+  if (!config && load_server_config(options.file, options.overrides))
+    return report({ErrorCode::invalid_argument, options.file + " is a server's configuration: penstock server"});
   if (!config) return report_configuration(config.error());
   log::configure(config->logging.level, config->logging.format);
   const auto outcome = client::run_client(*config);
@@ -53,6 +58,12 @@ int check_config(const ConfigOptions& options, const std::string& kind) {
   const bool is_client = kind == "client" || (kind.empty() && !server && client);
   const bool ok = is_client ? client.has_value() : server.has_value();
   if (ok) {
+    // The files that it names may be on another machine: no mistake of the configuration, but worth a word.
+    if (!is_client) {
+      const auto certificate =
+          tls::ServerContext::create(server->server.tls_cert.string(), server->server.tls_key.string());
+      if (!certificate) std::cerr << "penstock: here it would not start: " << certificate.error().message << "\n";
+    }
     std::cout << options.file << ": ok (" << (is_client ? "a client's" : "a server's") << ")\n";
     return kOk;
   }

@@ -111,7 +111,7 @@ void print_server(const Json& status) {
          rate(session["down"]["bits_per_second"]), bytes(session["queue_bytes"]), text(session["software"])});
   }
   const Json& totals = status["totals"];
-  std::cout << status["sessions"].size() << " sessions\n";
+  std::cout << status["sessions"].size() << (rows.size() == 2 ? " session\n" : " sessions\n");
   if (rows.size() > 1) print_table(rows);
   std::cout << "total up " << bytes(totals["up"]["bytes"]) << ", down " << bytes(totals["down"]["bytes"]) << "; logins "
             << totals["links"].dump() << ", refused " << totals["logins_refused"].dump() << "; links lost "
@@ -196,8 +196,8 @@ int show_once(const StatusOptions& options, const std::string& socket) {
 int show_status(const StatusOptions& options) {
   const auto socket = socket_of(options);
   if (!socket) {
-    const int code = report(socket.error());
-    return socket.error().code == ErrorCode::unavailable ? kNotRunning : code;
+    report(socket.error());
+    return socket.error().code == ErrorCode::unavailable ? kNotRunning : kUsage;
   }
   while (true) {
     const int code = show_once(options, *socket);

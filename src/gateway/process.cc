@@ -13,6 +13,7 @@
 #include "gateway/file_watch.h"
 #include "gateway/status.h"
 #include "net/asio_loop.h"
+#include "net/host_addresses.h"
 #include "net/process_info.h"
 #include "net/sd_notify.h"
 #include "net/tcp.h"
@@ -39,6 +40,7 @@ class Process {
   Result<void> load_certificate(bool at_start);
   Result<void> load_credentials();
   Result<void> open_listeners();
+  Result<void> refuse_overlap(const char* key, const Prefix& subnet) const;
   Result<void> open_interface();
   void open_status_socket();
   void reload();
@@ -178,8 +180,21 @@ Result<void> Process::open_listeners() {
   return {};
 }
 
+// Two interfaces with one network: half of the packets would go the wrong way, and nobody would know why.
+Result<void> Process::refuse_overlap(const char* key, const Prefix& subnet) const {
+  PENSTOCK_TRY(const auto addresses, net::host_addresses());
+  const net::HostAddress* other = net::overlapping(addresses, subnet, config_.vpn.interface_name);
+  if (other == nullptr) return {};
+  return fail(ErrorCode::address_in_use, std::string(key) + " " + subnet.to_string() + " overlaps " +
+                                             other->network.to_string() + ", which " + other->interface +
+                                             " of this machine stands in (" + other->address.to_string() +
+                                             "): choose another subnet");
+}
+
 Result<void> Process::open_interface() {
   if (!config_.vpn.tun) return {};
+  PENSTOCK_TRY_VOID(refuse_overlap("vpn.subnet", config_.vpn.subnet));
+  if (config_.vpn.subnet6) PENSTOCK_TRY_VOID(refuse_overlap("vpn.subnet6", *config_.vpn.subnet6));
   PENSTOCK_TRY(interface_, tun::Interface::create({.name = config_.vpn.interface_name, .mtu = config_.vpn.mtu}));
   tun::InterfaceSettings settings;
   settings.addresses.emplace_back(config_.vpn.server_ip, config_.vpn.subnet.length());

@@ -104,6 +104,12 @@ def test_an_interface_name_that_something_else_has_is_refused(lab, gateway_host,
     assert "tun0" in gateway_host.interfaces()
 
 
+def test_a_subnet_that_the_machine_stands_in_already_is_refused(lab, gateway_host, certificates):
+    gateway_host.run("ip", "link", "add", "lan0", "type", "bridge")
+    gateway_host.run("ip", "address", "add", "10.100.3.1/16", "dev", "lan0")
+    assert_fails(Gateway(gateway_host, certificates), IN_USE, "vpn.subnet", "10.100.0.0/16", "lan0", "choose another")
+
+
 def test_an_interface_that_another_process_holds_is_refused(lab, gateway_host, certificates):
     with gateway_host.entered():
         device = os.open("/dev/net/tun", os.O_RDWR)
@@ -304,6 +310,19 @@ def test_a_bad_config_is_shown_with_file_line_and_column(tmp_path, case, command
     assert int(place[1]) == line, printed
     for word in words:
         assert re.search(word, printed), f"{word!r} is not in: {printed}"
+
+
+def test_checking_a_config_says_when_its_certificate_is_not_there(tmp_path):
+    path = tmp_path / "server.yaml"
+    path.write_text(SERVER.replace("{sha256}", token_record("alice")["sha256"]))
+    done = penstock("check-config", "--config", path)
+    assert "here it would not start: server.tls_cert: /etc/penstock/cert.pem" in done.stderr
+
+
+def test_an_unknown_command_is_named_with_those_there_are():
+    done = penstock("statu")
+    assert done.returncode == WRONG_COMMAND
+    assert '"statu"' in done.stderr and "status" in done.stderr
 
 
 def test_a_good_config_is_called_good(tmp_path):

@@ -165,7 +165,8 @@ void Client::login_refused(const std::string& error) {
     around_.lease.save(lease_);
     return attempt();
   }
-  retry("the gateway refused the login: " + error);
+  retry("the gateway refused the login: " + error +
+        " (is auth.token right? whoever runs the gateway can issue a new profile)");
 }
 
 // Brings the interface to what the gateway says. What is so already is not touched.
@@ -239,7 +240,7 @@ void Client::wait(Duration delay, const std::string& error) {
   state_ = State::waiting;
   counters_.last_error = error;
   if (++failures_ == kFailuresUntilRoutesGo) withdraw_routes();
-  log::warn("Connection failed, retrying in " + in_seconds(delay), {{"error", error}, {"attempt", counters_.attempts}});
+  log::warn("Connection failed, retrying in " + in_seconds(delay), {{"error", error}, {"attempt", failures_}});
   retry_at_ = around_.loop.now() + delay;
   retry_timer_.start_at(retry_at_, [this] { attempt(); });
 }
