@@ -1,8 +1,7 @@
 // A first-in first-out queue of packets, bounded in bytes: what stands between a sender and a link that is slower.
 //
 // Always true    size_bytes() <= max_bytes(); packets leave in the order in which they came.
-// Memory         a packet counts with the memory that it holds (Packet::footprint), so that no mixture of sizes makes
-// the
+// Memory         a packet counts with the memory that it holds (Packet::footprint), so no mixture of sizes makes the
 //                queue hold more than its bound. A ring that doubles while it grows and is halved while it drains: a
 //                queue that stays busy allocates nothing, one that stood empty holds next to nothing.
 // Ownership      push() takes the packet, or leaves it untouched with the caller where it returns false.

@@ -12,6 +12,7 @@ namespace {
 // RFC 6455 section 7.4.1.
 constexpr std::uint16_t kGoingAway = 1001;
 constexpr std::uint16_t kPolicy = 1008;
+constexpr std::uint16_t kTooBig = 1009;
 
 }  // namespace
 
@@ -56,7 +57,7 @@ protocol::AuthResponse Link::response() const {
 
 void Link::on_text(std::string_view text) {
   alive_seen();
-  if (text.size() > Door::kMaxControlMessage) return close(kPolicy, "a control message is too large");
+  if (text.size() > Door::kMaxControlMessage) return close(kTooBig, "a control message is too large");
   const auto message = protocol::parse_control(text);
   if (!message) {
     connection_->send_text(protocol::to_json(protocol::ErrorMessage{message.error().message}));
