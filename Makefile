@@ -17,7 +17,7 @@ DOC_DIR   = $(PREFIX)/share/doc/penstock
 export JOBS PYTHON
 
 .DEFAULT_GOAL := build
-.PHONY: help build run demo test test-unit test-netns test-deep test-asan test-tsan lint lint-deep fuzz format install clean \
+.PHONY: help build run demo test test-unit test-netns test-waits test-deep test-asan test-tsan lint lint-deep fuzz format install clean \
         build-tests configure-tests
 
 help: ## this list
@@ -62,11 +62,16 @@ lint: configure-tests ## who includes whom, headers alone, format, clang-tidy, t
 	@$(PACKAGES) lint
 	@tools/lint.sh $(BUILD)
 
-test-deep: test-asan test-tsan lint-deep ## the unit tests under sanitizers, fuzz targets, the analyzer of clang-tidy
+test-deep: test-asan test-tsan lint-deep test-waits ## the unit tests under sanitizers, fuzz targets, the analyzer, real waits
 
 lint-deep: configure-tests
 	@$(PACKAGES) lint
 	@tools/clang-tidy-cached.py --deep $(BUILD)
+
+# The labs that wait for real timeouts.
+test-waits: build-tests
+	@PENSTOCK=$(abspath $(BUILD))/penstock PENSTOCK_DEEP=1 $(PYTHON) -m pytest -q -p no:cacheprovider \
+	  test/netns/test_reconnect.py test/netns/test_hostile_peers.py
 
 test-asan:
 	@$(PACKAGES) build test deep
