@@ -164,6 +164,17 @@ def test_a_ping_while_the_login_waits_for_a_probe_is_answered_and_ends_nothing(p
     echo(claimant, GATEWAY), echo(slow, GATEWAY)
 
 
+def test_a_second_login_while_the_first_waits_for_a_probe_ends_both_and_holds_no_session(place):
+    gateway = place.gateway()
+    silent, hasty = place.member(), place.client()
+    hasty.send_json({"type": "reconnect", "token": TOKENS["alice"], "previous_ip": silent.address})
+    hasty.send_json({"type": "auth", "token": TOKENS["alice"]})
+    answer = hasty.receive_json()
+    assert (answer["success"], answer["error"]) == (False, "one login at a time")
+    wait_for(lambda: not gateway.session(silent.address)["attached"], what="the session that was won by nobody waits")
+    assert len(gateway.status()["sessions"]) == 1
+
+
 @pytest.mark.skipif(not os.environ.get("PENSTOCK_DEEP"), reason="takes 11 seconds: set PENSTOCK_DEEP=1 to run it")
 def test_a_reconnect_just_before_the_login_deadline_is_admitted_although_its_probe_ends_after_it(place):
     gateway = place.gateway()

@@ -91,6 +91,10 @@ void Handshake::log_in(session::LoginRequest request) {
 
 void Handshake::answered(Result<session::Admission> result) {
   logging_in_ = false;
+  if (refused_) {  // for something that it did meanwhile
+    if (result) door_->abandon(std::move(*result));
+    return;
+  }
   if (!result) return refuse(result.error().message);
   door_->admit(std::move(connection_), std::move(*result), std::move(software_));
   door_->remove(*this);
