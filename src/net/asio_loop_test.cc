@@ -236,33 +236,5 @@ TEST_F(AsioLoopTest, ATaskThatAlwaysPostsItselfStarvesNeitherTimersNorDescriptor
   EXPECT_TRUE(timer_ran && watch_ran);
 }
 
-// Not a check of speed, for machines differ: it prints what `--gtest_also_run_disabled_tests` is run for.
-TEST_F(AsioLoopTest, DISABLED_WhatPostsCost) {
-  constexpr int kPosts = 1'000'000;
-  int left = kPosts;
-  TimePoint begun;
-  const auto report = [&](const char* what, int count) {
-    const auto ns = std::chrono::nanoseconds(loop_.now() - begun).count() / count;
-    std::printf("%s: %ld ns\n", what, static_cast<long>(ns));
-  };
-  std::function<void()> chain = [&] {
-    if (--left > 0) return loop_.post([&] { chain(); });
-    report("a task that posts the next", kPosts);
-    left = kPosts;
-    begun = loop_.now();
-    for (int i = 0; i < kPosts; ++i) {
-      loop_.post([&] {
-        if (--left == 0) loop_.stop();
-      });
-    }
-  };
-  loop_.post([&] {
-    begun = loop_.now();
-    chain();
-  });
-  run();
-  report("a post among many", kPosts);
-}
-
 }  // namespace
 }  // namespace penstock::net

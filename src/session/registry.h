@@ -26,8 +26,8 @@
 //
 // Always true   no two sessions have an address in common; an address is leased in the pool exactly while a session has
 //               it; every admitted link ends in one call of detached() (or is overtaken by a later one).
-// Threads       login() and detached() may be called from any thread; everything else belongs to the home loop, where
-//               all of the above happens.
+// Threads       login(), detached() and count_refused_login() may be called from any thread; everything else belongs to
+//               the home loop, where all of the above happens.
 // Not here      sockets and messages (ingress/), packets (router/), what a token is (auth/).
 #pragma once
 

@@ -2,8 +2,9 @@
 //
 //   TcpListener --> Door --> Handshake (TLS, upgrade, login) --> Registry --> Link, on the shard of the session
 //
-// A connection is first a Handshake on the shard that it was given to, at most kLoginDeadline long. Once admitted it
-// moves, socket and TLS state and all, to the shard of its session and becomes a Link there (link.h).
+// A connection is first a Handshake on the shard that it was given to, whose login must come within
+// kLoginDeadline. Once admitted it moves, socket and TLS state and all, to the shard of its session and becomes a Link
+// there (link.h).
 //
 // Ownership   a Door owns its handshakes and links. Shard, registry, randomness outlive it.
 // Threads     its shard's loop, except where a function says otherwise.

@@ -41,7 +41,7 @@ void Handshake::on_text(std::string_view text) {
   if (refused_) return;
   auto message = protocol::parse_control(text);
   if (!message) {
-    // A peer that does not know better may try again until the deadline; it is not told twice about its own errors.
+    // A peer that does not know better may try again until the deadline.
     connection_->send_text(protocol::to_json(protocol::ErrorMessage{message.error().message}));
     return;
   }

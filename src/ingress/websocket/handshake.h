@@ -4,6 +4,9 @@
 //        |                                |
 //        +--- deadline, anything else ----+--refused--> CLOSING --> gone
 //
+// The deadline is the peer's alone: it ends when the login is here, however long the registry takes to decide.
+// Meanwhile pings are answered, and a second login ends both.
+//
 // Until it is admitted a peer gets nothing but refusals, and few words: a scanner learns that there is a web server.
 //
 // Ownership   the Door's; it asks the Door to be removed when its connection has closed or moved on.
