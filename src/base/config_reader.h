@@ -58,6 +58,18 @@ struct IntegerForm {
 };
 inline IntegerForm integer(int least, int most) { return {.least = least, .most = most}; }
 
+struct CountForm {
+  IntegerForm number;
+  Result<std::uint32_t> operator()(const Node& node) const {
+    PENSTOCK_TRY(const int value, number(node));
+    return static_cast<std::uint32_t>(value);
+  }
+};
+// As integer(), for what is never negative.
+inline CountForm count(std::uint32_t least, std::uint32_t most) {
+  return {{.least = static_cast<int>(least), .most = static_cast<int>(most)}};
+}
+
 // Both bounds included.
 struct DurationForm {
   std::chrono::milliseconds least;

@@ -17,8 +17,9 @@ Result<std::string> pin(const Node& node) {
   return form::expected("a pin: sha256// and 44 characters of base64", node);
 }
 
-Result<ProxyUrl> proxy(const Node& node) {
-  if (!node.is_scalar()) return form::expected("a proxy such as http://proxy.example.org:3128", node);
+Result<std::optional<ProxyUrl>> proxy(const Node& node) {
+  if (!node.is_scalar()) return form::expected("a proxy such as http://proxy.example.org:3128, or none", node);
+  if (node.text == "none") return std::nullopt;
   return ProxyUrl::parse(node.text);
 }
 
@@ -30,7 +31,7 @@ void read_server(Section section, ClientConfig::Server& out) {
   section.path("ca_file", out.ca_file);
   section.value("pin", out.pin, pin);
   section.value("proxy", out.proxy, proxy);
-  section.mark_reserved("proxy");
+  out.proxy_from_environment = !section.has("proxy");
   if (section.has("url") && section.has("urls")) {
     section.refuse("urls", "give either server.url or server.urls, not both");
   } else if (section.has("url")) {

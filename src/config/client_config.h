@@ -22,9 +22,10 @@ struct ClientConfig {
   struct Server {
     std::vector<GatewayUrl> urls;  // tried in this order
     bool verify_tls = true;
-    std::filesystem::path ca_file;  // empty: the system's authorities
-    std::string pin;                // "sha256//" and base64 of the SHA-256 of the server's public key, or empty
-    std::optional<ProxyUrl> proxy;
+    std::filesystem::path ca_file;       // empty: the system's authorities
+    std::string pin;                     // "sha256//" and base64 of the SHA-256 of the server's public key, or empty
+    std::optional<ProxyUrl> proxy;       // asked to CONNECT
+    bool proxy_from_environment = true;  // https_proxy and no_proxy count where `proxy` is not given
   } server;
 
   struct Auth {

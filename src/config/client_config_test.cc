@@ -72,18 +72,28 @@ state_dir: /var/lib/x
     EXPECT_EQ(c.server.ca_file, "ca.pem");
     EXPECT_EQ(c.server.pin, "sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
     EXPECT_EQ(c.server.proxy, (ProxyUrl{"proxy", 3128, "me:pw"}));
+    EXPECT_FALSE(c.server.proxy_from_environment);
     EXPECT_EQ(c.auth.token, "0123") << "a token is what is written, not a number";
     EXPECT_EQ(c.vpn.interface_name, "vpn0");
     EXPECT_EQ(c.vpn.mtu, 1300);
     EXPECT_EQ(c.vpn.routes.size(), 2U);
     EXPECT_EQ(c.vpn.exclude.size(), 1U);
     EXPECT_FALSE(c.vpn.exclude_lan);
-    EXPECT_THAT(c.reserved, testing::ElementsAre("server.proxy", "vpn.exclude", "vpn.exclude_lan"));
+    EXPECT_THAT(c.reserved, testing::ElementsAre("vpn.exclude", "vpn.exclude_lan"));
     EXPECT_EQ(c.reconnect.min_backoff, 100ms);
     EXPECT_EQ(c.reconnect.dead_after, 9s);
     EXPECT_EQ(c.logging.level, log::Level::warn);
     EXPECT_EQ(c.paths.state_dir, "/var/lib/x");
   }
+}
+
+TEST(ClientConfig, AProxyOfTheEnvironmentCountsUnlessTheFileSpeaksOfProxies) {
+  constexpr std::string_view kStart = "auth: {token: t}\nserver: {url: \"wss://h\"";
+  EXPECT_TRUE(load(std::string(kStart) + "}")->server.proxy_from_environment);
+  const auto none = load(std::string(kStart) + ", proxy: none}");
+  ASSERT_TRUE(none) << none.error().message;
+  EXPECT_FALSE(none->server.proxy_from_environment);
+  EXPECT_FALSE(none->server.proxy);
 }
 
 TEST(ClientConfig, MistakesAreNamedWithPlacePathAndWayOut) {

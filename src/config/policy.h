@@ -1,5 +1,5 @@
 // What a gateway's configuration says about who may reach what: rules for the virtual LAN and for the internet, and
-// what clients are told. Accepted and checked; nothing acts on it yet.
+// what clients are told. Of it all only the rules of the LAN and push.routes are acted on yet.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,10 @@ struct LanConfig {
     std::vector<PortRange> ports;  // none: all
     friend auto operator<=>(const Rule&, const Rule&) = default;
   };
-  std::vector<Rule> allow;
+  std::vector<Rule> allow;  // none unless `isolate`
+
+  bool discovery = true;              // broadcasts and multicasts by which machines find each other are handed on
+  std::uint32_t discovery_rate = 20;  // packets a second and client, twice that at a time
 };
 
 struct InternetConfig {

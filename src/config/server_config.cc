@@ -1,5 +1,6 @@
 #include "config/server_config.h"
 
+#include <algorithm>
 #include <set>
 
 namespace penstock {
@@ -7,15 +8,69 @@ namespace {
 
 using namespace std::chrono_literals;
 
+// Plain HTTP leaves the machine by none of these.
+Result<HttpListen> http_listen(const Node& node) {
+  constexpr std::string_view kUnix = "unix:";
+  if (node.is_scalar() && node.text.starts_with(kUnix)) {
+    const std::string path = node.text.substr(kUnix.size());
+    // sun_path of sockaddr_un holds 108 bytes with the zero.
+    if (path.starts_with('/') && path.size() <= 107) return HttpListen{.address = {}, .unix_path = path};
+  } else if (node.is_scalar()) {
+    const auto address = Endpoint::parse(node.text);
+    if (address && address->address.is_loopback()) return HttpListen{.address = *address, .unix_path = {}};
+    if (address) {
+      return fail(ErrorCode::invalid_argument,
+                  "plain HTTP is for loopback addresses and Unix sockets alone, not " + address->to_string());
+    }
+  }
+  return form::expected("a loopback address such as 127.0.0.1:8080, or unix: and the full path of a socket", node);
+}
+
 void read_server(Section section, ServerConfig::Server& out) {
   section.one_or_list("listen_addr", out.listen_addr, form::endpoint);
-  if (out.listen_addr.empty()) section.refuse("listen_addr", "needs at least one address");
-  section.required_path("tls_cert", out.tls_cert);
-  section.required_path("tls_key", out.tls_key);
+  section.one_or_list("listen_http", out.listen_http, http_listen);
+  if (out.listen_addr.empty()) {
+    section.path("tls_cert", out.tls_cert);
+    section.path("tls_key", out.tls_key);
+  } else {
+    section.required_path("tls_cert", out.tls_cert);
+    section.required_path("tls_key", out.tls_key);
+  }
   section.value("public_url", out.public_url, form::gateway_url);
   section.value("path", out.path, form::url_path);
   section.list("proxies", out.proxies, form::prefix);
-  section.mark_reserved("proxies");
+}
+
+void read_limits(Section section, ServerConfig::Limits& out) {
+  constexpr std::uint32_t kMost = 1'000'000;
+  section.value("handshakes", out.handshakes, form::count(1, kMost));
+  section.value("handshakes_per_address", out.handshakes_per_address, form::count(1, kMost));
+  section.value("handshake_rate", out.handshake_rate, form::count(1, kMost));
+  section.value("failed_logins", out.failed_logins, form::count(1, kMost));
+  section.value("max_retry_after", out.max_retry_after, form::duration(1s, 24h));
+  section.value("sessions_per_token", out.sessions_per_token, form::count(1, kMost));
+  section.value("open_files", out.open_files, form::count(0, 100'000'000));
+  section.list("exempt", out.exempt, form::prefix);
+  if (out.open_files != 0 && out.open_files < 64)
+    section.refuse("open_files", "a gateway needs at least 64; 0 is as many as the system allows");
+}
+
+// "penstock", "65500", "65500:65500": what a system knows a user by.
+Result<std::string> account(const Node& node) {
+  const auto in_account = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.' || c == ':' || c == '$';
+  };
+  if (node.is_scalar() && !node.text.empty() && node.text.size() <= 64 && std::ranges::all_of(node.text, in_account))
+    return node.text;
+  return form::expected("a user such as penstock, or numbers such as 65500 or 65500:65500", node);
+}
+
+void read_process(Section section, ServerConfig::Process& out) {
+  section.value("user", out.user, account);
+  section.value("group", out.group, account);
+  section.value("seccomp", out.seccomp, form::word<bool>({{"on", true}, {"off", false}}));
+  out.user_given = section.has("user");
 }
 
 // Why `address` can be nobody's in `subnet`, or nothing where it can.
@@ -81,8 +136,11 @@ class TokenAddresses {
     for (const Prefix& site : record.sites) {
       if (site.overlaps(vpn_.subnet) || (vpn_.subnet6 && site.overlaps(*vpn_.subnet6))) {
         item.refuse("sites", site.to_string() + " overlaps the VPN's own subnet");
-      } else if (!sites_.insert(site).second) {
-        item.refuse("sites", site.to_string() + " is behind another client too");
+      } else if (const auto other = std::ranges::find_if(sites_, [&](auto& one) { return one.overlaps(site); });
+                 other != sites_.end()) {
+        item.refuse("sites", site.to_string() + " overlaps " + other->to_string() + ", which is a site already");
+      } else {
+        sites_.push_back(site);
       }
     }
   }
@@ -101,7 +159,7 @@ class TokenAddresses {
 
   const ServerConfig::Vpn& vpn_;
   std::set<IpAddress> taken_;
-  std::set<Prefix> sites_;
+  std::vector<Prefix> sites_;
 };
 
 void read_session(Section section, ServerConfig::Session& out) {
@@ -109,6 +167,8 @@ void read_session(Section section, ServerConfig::Session& out) {
   section.value("keepalive", out.keepalive, form::duration(100ms, 1h));
   section.value("link_timeout", out.link_timeout, form::duration(200ms, 24h));
   section.value("queue", out.queue, form::size(std::uint64_t{64} << 10, std::uint64_t{1} << 30));
+  section.value("queue_packets", out.queue_packets, form::count(16, 1'000'000));
+  section.value("queue_messages", out.queue_messages, form::count(4, 65536));
   if (out.keepalive >= out.link_timeout) {
     section.refuse(section.has("keepalive") ? "keepalive" : "link_timeout",
                    "session.keepalive must be shorter than session.link_timeout, or silence ends every link");
@@ -123,15 +183,21 @@ ServerConfig read_config(ConfigReader& reader, PathsConfig paths) {
   // First, because tokens can be checked against subnets only where these are sound.
   read_vpn(root.section("vpn"), config.vpn);
   const bool vpn_is_sound = !reader.failed();
-  read_server(root.section("server"), config.server);
+  Section server = root.section("server");
+  const bool sound_so_far = !reader.failed();
+  read_server(server, config.server);
+  if (sound_so_far && !reader.failed() && config.server.listen_addr.empty() && config.server.listen_http.empty())
+    server.refuse("listen_addr", "needs at least one address (or server.listen_http one)");
   Section auth = root.section("auth");
   TokenAddresses addresses(config.vpn);
   read_tokens(auth, "tokens", config.auth.tokens, [&](Section& item, const TokenRecord& record) {
     if (vpn_is_sound) addresses.check(item, record);
   });
+  read_limits(root.section("limits"), config.limits);
+  read_process(root.section("process"), config.process);
   read_session(root.section("session"), config.session);
-  read_push(root.section("push"), config.push);
   read_lan(root.section("lan"), config.lan);
+  read_push(root.section("push"), config.push);
   read_internet(root.section("internet"), config.internet);
   read_dns_upstream(root.section("dns"), config.dns.upstream);
   root.section("performance").value("loops", config.performance.loops, form::integer(1, 256));
@@ -150,6 +216,8 @@ Result<ServerConfig> config_of(Document document, std::span<const std::string> o
 }
 
 }  // namespace
+
+std::string HttpListen::to_string() const { return address ? address->to_string() : "unix:" + unix_path.string(); }
 
 Result<ServerConfig> load_server_config(const std::filesystem::path& file, std::span<const std::string> overrides) {
   PENSTOCK_TRY(Document document, read_document(file));

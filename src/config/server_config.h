@@ -3,7 +3,8 @@
 // Plain values with their defaults; load_server_config() is the only thing that fills them, and what it returns has
 // passed every check, also those between fields. docs/configuration.md says what each key means to a person.
 //
-// Always true   server_ip lies in subnet and is neither its network nor its broadcast address; fixed addresses lie in
+// Always true   there is a listener, and a certificate where one speaks TLS; server_ip lies in subnet and is neither
+// its network nor its broadcast address; fixed addresses lie in
 //               subnet (subnet6), are unique and not the server's; names and hashes of tokens are unique; subnet is /8
 //               to /30, subnet6 a ULA prefix of /64 to /112, and with it mtu is 1280 or more (server_config_test.cc).
 // Secrets       a token given as text is hashed while it is read: no struct, message or log line holds it.
@@ -31,16 +32,45 @@
 
 namespace penstock {
 
+// Where plain HTTP is spoken, for whoever ends TLS in front: a loopback address, or the path of a Unix socket.
+struct HttpListen {
+  std::optional<Endpoint> address;
+  std::filesystem::path unix_path;  // where there is no address
+  std::string to_string() const;    // "127.0.0.1:8080", "unix:/run/penstock/http.sock"
+  friend bool operator==(const HttpListen&, const HttpListen&) = default;
+};
+
 struct ServerConfig {
   struct Server {
     std::vector<Endpoint> listen_addr = {Endpoint{.address = IpAddress::from_bytes(std::array<std::uint8_t, 16>{}),
                                                   .port = 443}};  // [::]:443, both families
-    std::filesystem::path tls_cert;
+    std::vector<HttpListen> listen_http;
+    std::filesystem::path tls_cert;  // both are empty only where listen_addr is
     std::filesystem::path tls_key;
     std::optional<GatewayUrl> public_url;  // what `penstock profile` writes into client configurations
     std::string path = "/";
-    std::vector<Prefix> proxies;  // reserved: whose word on the client's address is believed
+    std::vector<Prefix> proxies;  // whose word on the client's address is believed
   } server;
+
+  // What strangers and clients may ask for before they are turned away. An address is an IPv4 address or an IPv6 /64.
+  struct Limits {
+    std::uint32_t handshakes = 2048;            // under way, of all addresses; then the oldest makes room
+    std::uint32_t handshakes_per_address = 64;  // under way
+    std::uint32_t handshake_rate = 50;          // a second and address, twice that at a time
+    std::uint32_t failed_logins = 5;            // of an address, one forgiven a minute; then it has to wait
+    std::chrono::milliseconds max_retry_after = std::chrono::minutes(5);
+    std::uint32_t sessions_per_token = 256;
+    std::uint32_t open_files = 0;  // 0: as many as the system lets the process have
+    std::vector<Prefix> exempt;    // from the limits per address
+  } limits;
+
+  // Whose process it becomes once everything that takes root is open.
+  struct Process {
+    std::string user = "penstock";  // a name, or "65500" or "65500:65500"
+    std::string group;              // empty: the user's
+    bool user_given = false;        // then it is an error where there is no such user
+    bool seccomp = true;
+  } process;
 
   enum class Offload : std::uint8_t { automatic, gso, uso, off };
   struct Vpn {
@@ -62,12 +92,16 @@ struct ServerConfig {
     std::chrono::milliseconds grace = std::chrono::minutes(5);
     std::chrono::milliseconds keepalive = std::chrono::seconds(20);
     std::chrono::milliseconds link_timeout = std::chrono::seconds(60);
+    // What may wait for one client: memory for packets, packets, control messages.
     std::uint64_t queue = std::uint64_t{1} << 20;  // bytes
+    std::uint32_t queue_packets = 4096;
+    std::uint32_t queue_messages = 256;
   } session;
+
+  LanConfig lan;
 
   // From here to `performance` all but push.routes is read and checked only; `reserved` tells what of it was given.
   PushConfig push;
-  LanConfig lan;
   InternetConfig internet;
   struct Dns {
     std::vector<Endpoint> upstream;

@@ -48,6 +48,22 @@ TEST(ServerConfig, DefaultsNeedOnlyACertificate) {
   EXPECT_EQ(config->session.keepalive, 20s);
   EXPECT_EQ(config->session.link_timeout, 60s);
   EXPECT_EQ(config->session.queue, 1048576U);
+  EXPECT_EQ(config->session.queue_packets, 4096U);
+  EXPECT_EQ(config->session.queue_messages, 256U);
+  EXPECT_THAT(config->server.listen_http, IsEmpty());
+  EXPECT_EQ(config->limits.handshakes, 2048U);
+  EXPECT_EQ(config->limits.handshakes_per_address, 64U);
+  EXPECT_EQ(config->limits.handshake_rate, 50U);
+  EXPECT_EQ(config->limits.failed_logins, 5U);
+  EXPECT_EQ(config->limits.max_retry_after, 5min);
+  EXPECT_EQ(config->limits.sessions_per_token, 256U);
+  EXPECT_EQ(config->limits.open_files, 0U);
+  EXPECT_EQ(config->process.user, "penstock");
+  EXPECT_FALSE(config->process.user_given);
+  EXPECT_TRUE(config->process.seccomp);
+  EXPECT_FALSE(config->lan.isolate);
+  EXPECT_TRUE(config->lan.discovery);
+  EXPECT_EQ(config->lan.discovery_rate, 20U);
   EXPECT_EQ(config->performance.loops, 1);
   EXPECT_EQ(config->logging.level, log::Level::info);
   EXPECT_EQ(config->logging.statistics_interval, 1min);
@@ -62,7 +78,11 @@ server:
   tls_key: /etc/key.pem
   public_url: wss://vpn.example.org:8443/vpn
   path: /vpn
+  listen_http: ["127.0.0.1:8080", "unix:/run/penstock/http.sock"]
   proxies: [10.0.0.0/8]
+limits: {handshakes: 100, handshakes_per_address: 10, handshake_rate: 5, failed_logins: 3, max_retry_after: 1m,
+         sessions_per_token: 4, open_files: 4096, exempt: [192.0.2.0/24]}
+process: {user: "65500:65501", seccomp: off}
 vpn:
   subnet: 10.8.0.0/16
   subnet6: fd00:8::/64
@@ -76,9 +96,10 @@ auth:
     - plain
     - {name: bob, sha256: 81b637d8fcd2c6da6359e6963113a1170de795e4b725b84d1e0b4cfd9ec58ce9, address: 10.8.0.5,
        address6: "fd00:8::5", groups: [staff], sites: [192.168.1.0/24]}
-session: {grace: 1m30s, keepalive: 5s, link_timeout: 15s, queue: 512KB}
+session: {grace: 1m30s, keepalive: 5s, link_timeout: 15s, queue: 512KB, queue_packets: 1000, queue_messages: 50}
 push: {routes: [0.0.0.0/0], exclude: [192.0.2.0/24], dns: {servers: [10.8.1.1], search: [a.example], split: [b.example]}}
-lan: {isolate: on, allow: [{from: staff, to: 10.8.0.0/24, ports: [22, "tcp 8000-8100"]}, {from: any, to: bob}]}
+lan: {isolate: on, allow: [{from: staff, to: 10.8.0.0/24, ports: [22, "tcp 8000-8100"]}, {from: any, to: bob}], discovery: off,
+      discovery_rate: 7}
 internet:
   mode: off
   public_ip: 203.0.113.7
@@ -94,17 +115,22 @@ status_socket: /run/x.sock
 
 constexpr std::string_view kFullJson = R"({
 "server": {"listen_addr": ["0.0.0.0:8443", "[::1]:8443"], "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem",
-  "public_url": "wss://vpn.example.org:8443/vpn", "path": "/vpn", "proxies": ["10.0.0.0/8"]},
+  "public_url": "wss://vpn.example.org:8443/vpn", "path": "/vpn",
+  "listen_http": ["127.0.0.1:8080", "unix:/run/penstock/http.sock"], "proxies": ["10.0.0.0/8"]},
+"limits": {"handshakes": 100, "handshakes_per_address": 10, "handshake_rate": 5, "failed_logins": 3,
+  "max_retry_after": "1m", "sessions_per_token": 4, "open_files": 4096, "exempt": ["192.0.2.0/24"]},
+"process": {"user": "65500:65501", "seccomp": false},
 "vpn": {"subnet": "10.8.0.0/16", "subnet6": "fd00:8::/64", "server_ip": "10.8.1.1", "mtu": 1380, "tun": false,
   "interface_name": "vpn7", "offload": "off"},
 "auth": {"tokens": ["plain", {"name": "bob",
   "sha256": "81B637D8FCD2C6DA6359E6963113A1170DE795E4B725B84D1E0B4CFD9EC58CE9", "address": "10.8.0.5",
   "address6": "fd00:8::5", "groups": ["staff"], "sites": ["192.168.1.0/24"]}]},
-"session": {"grace": "1m30s", "keepalive": "5s", "link_timeout": "15s", "queue": "512KB"},
+"session": {"grace": "1m30s", "keepalive": "5s", "link_timeout": "15s", "queue": "512KB", "queue_packets": 1000,
+  "queue_messages": 50},
 "push": {"routes": ["0.0.0.0/0"], "exclude": ["192.0.2.0/24"],
   "dns": {"servers": ["10.8.1.1"], "search": ["a.example"], "split": ["b.example"]}},
 "lan": {"isolate": true, "allow": [{"from": "staff", "to": "10.8.0.0/24", "ports": [22, "tcp 8000-8100"]},
-  {"from": "any", "to": "bob"}]},
+  {"from": "any", "to": "bob"}], "discovery": false, "discovery_rate": 7},
 "internet": {"mode": false, "public_ip": "203.0.113.7", "allow": ["0.0.0.0/0"],
   "deny": [{"to": "10.0.0.0/8", "ports": ["udp 53"]}], "forward": ["tcp 2222 -> 10.8.0.5:22"]},
 "dns": {"upstream": ["9.9.9.9", "[2620:fe::fe]:5353"]},
@@ -118,6 +144,20 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.server.public_url, (GatewayUrl{"vpn.example.org", 8443, "/vpn"}));
   EXPECT_EQ(config.server.path, "/vpn");
   EXPECT_THAT(config.server.proxies, ElementsAre(Prefix::parse("10.0.0.0/8").value()));
+  ASSERT_EQ(config.server.listen_http.size(), 2U);
+  EXPECT_EQ(config.server.listen_http[0].to_string(), "127.0.0.1:8080");
+  EXPECT_EQ(config.server.listen_http[1].to_string(), "unix:/run/penstock/http.sock");
+  EXPECT_EQ(config.limits.handshakes, 100U);
+  EXPECT_EQ(config.limits.handshakes_per_address, 10U);
+  EXPECT_EQ(config.limits.handshake_rate, 5U);
+  EXPECT_EQ(config.limits.failed_logins, 3U);
+  EXPECT_EQ(config.limits.max_retry_after, 1min);
+  EXPECT_EQ(config.limits.sessions_per_token, 4U);
+  EXPECT_EQ(config.limits.open_files, 4096U);
+  EXPECT_THAT(config.limits.exempt, ElementsAre(Prefix::parse("192.0.2.0/24").value()));
+  EXPECT_EQ(config.process.user, "65500:65501");
+  EXPECT_TRUE(config.process.user_given);
+  EXPECT_FALSE(config.process.seccomp);
   EXPECT_EQ(config.vpn.subnet.to_string(), "10.8.0.0/16");
   EXPECT_EQ(config.vpn.server_ip.to_string(), "10.8.1.1");
   EXPECT_EQ(config.vpn.server_ip6->to_string(), "fd00:8::101");
@@ -139,10 +179,14 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.session.keepalive, 5s);
   EXPECT_EQ(config.session.link_timeout, 15s);
   EXPECT_EQ(config.session.queue, 512000U);
+  EXPECT_EQ(config.session.queue_packets, 1000U);
+  EXPECT_EQ(config.session.queue_messages, 50U);
   EXPECT_THAT(config.push.routes, ElementsAre(Prefix()));
   EXPECT_THAT(config.push.dns.servers, ElementsAre(config.vpn.server_ip));
   EXPECT_THAT(config.push.dns.split, ElementsAre("b.example"));
   EXPECT_TRUE(config.lan.isolate);
+  EXPECT_FALSE(config.lan.discovery);
+  EXPECT_EQ(config.lan.discovery_rate, 7U);
   const Prefix ten = Prefix::parse("10.8.0.0/24").value();
   EXPECT_THAT(config.lan.allow,
               ElementsAre(LanConfig::Rule{{.name = "staff"},
@@ -165,8 +209,7 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.paths.state_dir, "/var/lib/x");
   EXPECT_EQ(config.paths.status_socket, "/run/x.sock");
   EXPECT_THAT(config.reserved,
-              ElementsAre("vpn.offload", "server.proxies", "auth.tokens[1].groups", "auth.tokens[1].sites",
-                          "push.exclude", "push.dns", "lan.isolate", "lan.allow", "internet.mode", "internet.public_ip",
+              ElementsAre("vpn.offload", "push.exclude", "push.dns", "internet.mode", "internet.public_ip",
                           "internet.allow", "internet.deny", "internet.forward", "dns.upstream"));
 }
 
@@ -238,9 +281,19 @@ TEST(ServerConfig, MistakesAreNamedWithPlacePathAndWayOut) {
                 "server.yaml:2:44: internet.deny[0].ports[0]: expected a port such as 443, 8000-8100 or \"tcp 443\", "
                 "got "
                 "\"0\""},
-           Case{"lan: {allow: [{from: a}]}", "server.yaml:2:15: lan.allow[0].to: required, but not given"},
-           Case{"lan: {allow: [{from: 10.0.0.0/33, to: any}]}",
-                "server.yaml:2:22: lan.allow[0].from: \"10.0.0.0/33\": the length after the slash must be 0 to 32"},
+           Case{"lan: {isolate: on, allow: [{from: a}]}", "server.yaml:2:28: lan.allow[0].to: required, but not given"},
+           Case{"lan: {isolate: on, allow: [{from: 10.0.0.0/33, to: any}]}",
+                "server.yaml:2:35: lan.allow[0].from: \"10.0.0.0/33\": the length after the slash must be 0 to 32"},
+           Case{"lan: {allow: [{from: any, to: any}]}",
+                "server.yaml:2:14: lan.allow: has rules, but without lan.isolate: true everybody reaches everybody "
+                "anyway"},
+           Case{"limits: {handshakes: 0}",
+                "server.yaml:2:22: limits.handshakes: expected a number from 1 to 1000000, got \"0\""},
+           Case{"limits: {open_files: 10}",
+                "server.yaml:2:22: limits.open_files: a gateway needs at least 64; 0 is as many as the system allows"},
+           Case{"process: {user: a b}",
+                "server.yaml:2:17: process.user: expected a user such as penstock, or numbers such as 65500 or "
+                "65500:65500, got \"a b\""},
            Case{"dns: {upstream: [dns.example]}",
                 "server.yaml:2:18: dns.upstream[0]: expected an address such as 9.9.9.9 or 9.9.9.9:53, got "
                 "\"dns.example\""},
@@ -266,9 +319,25 @@ TEST(ServerConfig, MistakesInTheServerSection) {
             "server.yaml:3:1: server.tls_key: required, but not given\n"
             "server.yaml:4:16: server.listen_addr: expected an address with a port such as 0.0.0.0:443, got \"x\"");
   EXPECT_EQ(refusal_of("server: {tls_cert: a, tls_key: b, listen_addr: [], path: vpn, public_url: \"http://x\"}"),
-            "server.yaml:1:48: server.listen_addr: needs at least one address\n"
             "server.yaml:1:58: server.path: expected a path such as / or /vpn, got \"vpn\"\n"
             "server.yaml:1:75: server.public_url: expected a URL such as wss://vpn.example.org/, got \"http://x\"");
+}
+
+TEST(ServerConfig, PlainHttpStaysOnTheMachineAndNeedsNoCertificate) {
+  const auto load = [](std::string_view yaml) { return server_config_from_text(yaml, "server.yaml"); };
+  const auto config = load("server: {listen_addr: [], listen_http: \"[::1]:8080\"}");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->server.listen_http[0].to_string(), "[::1]:8080");
+  EXPECT_TRUE(config->server.tls_cert.empty());
+
+  EXPECT_EQ(load("server: {listen_addr: []}").error().message,
+            "server.yaml:1:23: server.listen_addr: needs at least one address (or server.listen_http one)");
+  EXPECT_EQ(load("server: {listen_addr: [], listen_http: \"0.0.0.0:8080\"}").error().message,
+            "server.yaml:1:40: server.listen_http: plain HTTP is for loopback addresses and Unix sockets alone, not "
+            "0.0.0.0:8080");
+  EXPECT_EQ(load("server: {listen_addr: [], listen_http: \"unix:http.sock\"}").error().message,
+            "server.yaml:1:40: server.listen_http: expected a loopback address such as 127.0.0.1:8080, or unix: and "
+            "the full path of a socket, got \"unix:http.sock\"");
 }
 
 TEST(ServerConfig, FixedAddressesFitTheSubnetAndEachOther) {
@@ -292,7 +361,9 @@ TEST(ServerConfig, FixedAddressesFitTheSubnetAndEachOther) {
                 "tokens[0].address6: fd00:: is the routers' address of vpn.subnet6 fd00::/64"},
            Case{record("a", ", sites: [10.0.0.0/8]"), "tokens[0].sites: 10.0.0.0/8 overlaps the VPN's own subnet"},
            Case{record("a", ", sites: [192.168.1.0/24]") + record("b", ", sites: [192.168.1.0/24]"),
-                "tokens[1].sites: 192.168.1.0/24 is behind another client too"},
+                "tokens[1].sites: 192.168.1.0/24 overlaps 192.168.1.0/24, which is a site already"},
+           Case{record("a", ", sites: [192.168.0.0/16]") + record("b", ", sites: [192.168.1.0/24]"),
+                "tokens[1].sites: 192.168.1.0/24 overlaps 192.168.0.0/16, which is a site already"},
        }) {
     const std::string got = refusal(start + tokens);
     EXPECT_TRUE(got.ends_with(std::string(": auth.") + message)) << got;

@@ -30,8 +30,6 @@ void read_record(Section& item, TokenRecord& record) {
   item.value("single", record.single, form::flag);
   item.list("groups", record.groups, form::name);
   item.list("sites", record.sites, form::prefix);
-  item.mark_reserved("groups");
-  item.mark_reserved("sites");
   if (record.address && !record.address->is_v4()) item.refuse("address", "must be an IPv4 address");
   if (record.address6 && !record.address6->is_v6()) item.refuse("address6", "must be an IPv6 address");
   if (record.address || record.address6) {
