@@ -17,8 +17,9 @@ DOC_DIR   = $(PREFIX)/share/doc/penstock
 export JOBS PYTHON
 
 .DEFAULT_GOAL := build
-.PHONY: help build run demo test test-unit test-netns test-waits test-deep test-asan test-tsan lint lint-deep fuzz format install clean \
-        build-tests configure-tests
+.PHONY: help build run demo test test-unit test-netns test-fuzz test-waits test-deep test-asan test-tsan windows-check \
+        swarm switch lint lint-deep fuzz fuzz-minimize format install clean \
+        build-tests build-bench build-fuzzers configure-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,9 +39,10 @@ demo: build ## a gateway and two clients in network namespaces: pings, throughpu
 	@$(PACKAGES) demo
 	@BUILD=$(BUILD) tools/demo.sh
 
-test: ## everything that must pass: unit tests, lint, network namespaces
+test: ## everything that must pass: unit tests, lint, some seconds of fuzzing, network namespaces
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-netns
 
 configure-tests:
@@ -62,11 +64,15 @@ lint: configure-tests ## who includes whom, headers alone, format, clang-tidy, t
 	@$(PACKAGES) lint
 	@tools/lint.sh $(BUILD)
 
-test-deep: test-asan test-tsan lint-deep test-waits ## the unit tests under sanitizers, fuzz targets, the analyzer, real waits
+test-deep: test-asan test-tsan windows-check lint-deep test-waits fuzz ## the unit tests under sanitizers and wine, the analyzer, real waits, fuzz targets
 
 lint-deep: configure-tests
 	@$(PACKAGES) lint
 	@tools/clang-tidy-cached.py --deep $(BUILD)
+
+windows-check: ## what a Windows client stands on, built with MinGW, its unit tests under wine
+	@$(PACKAGES) windows
+	@tools/windows-check.sh build-windows
 
 # The labs that wait for real timeouts.
 test-waits: build-tests
@@ -75,10 +81,9 @@ test-waits: build-tests
 
 test-asan:
 	@$(PACKAGES) build test deep
-	@cmake -S . -B build-asan -G Ninja $(CLANG) -DPENSTOCK_SANITIZE=address,undefined -DPENSTOCK_FUZZ=ON
+	@cmake -S . -B build-asan -G Ninja $(CLANG) -DPENSTOCK_SANITIZE=address,undefined
 	@tools/quiet-build.sh build-asan
 	@tools/run-ctest.sh build-asan
-	@tools/fuzz.sh build-asan $(SECONDS)
 
 test-tsan:
 	@$(PACKAGES) build test deep
@@ -86,11 +91,33 @@ test-tsan:
 	@tools/quiet-build.sh build-tsan
 	@tools/run-ctest.sh build-tsan
 
-fuzz: ## every fuzz target for SECONDS=60 each, with what earlier runs found in build-asan/corpus
-	@$(PACKAGES) build test deep
-	@cmake -S . -B build-asan -G Ninja $(CLANG) -DPENSTOCK_SANITIZE=address,undefined -DPENSTOCK_FUZZ=ON
-	@tools/quiet-build.sh build-asan
-	@tools/fuzz.sh build-asan $(SECONDS)
+# Only the fuzz targets and the rooms that they read.
+build-fuzzers:
+	@$(PACKAGES) build deep
+	@cmake -S . -B build-fuzz -G Ninja $(CLANG) -DPENSTOCK_TESTS=OFF -DPENSTOCK_FUZZ=ON -DPENSTOCK_SANITIZE=address,undefined \
+	  > build-fuzz.configure.log 2>&1 || { cat build-fuzz.configure.log; exit 1; }
+	@mv build-fuzz.configure.log build-fuzz/configure.log
+	@tools/quiet-build.sh build-fuzz fuzzers
+
+test-fuzz: build-fuzzers ## the inputs in fuzz/, and some seconds of each fuzz target
+	@tools/fuzz.sh --quick build-fuzz
+
+fuzz: build-fuzzers ## every fuzz target for SECONDS=60 each, with what earlier runs found in build-fuzz/corpus
+	@tools/fuzz.sh build-fuzz $(SECONDS)
+
+fuzz-minimize: build-fuzzers ## make build-fuzz/corpus small, as each `make fuzz` does at its end
+	@tools/fuzz.sh --minimize build-fuzz
+
+build-bench:
+	@$(PACKAGES) build bench
+	@cmake -S . -B $(BUILD) -G Ninja -DPENSTOCK_BENCH=ON > /dev/null
+	@cmake --build $(BUILD) --parallel $(JOBS) --target penstock swarm switch_bench
+
+swarm: build-bench ## what 1 000 and 10 000 sessions cost: logins, memory, packets (root; about three minutes)
+	@$(PYTHON) bench/swarm/run.py --build $(BUILD) --json $(BUILD)/swarm.json
+
+switch: build-bench ## what the switch alone costs a packet with 10 and with 10 000 sessions
+	@$(PYTHON) bench/switch/run.py --build $(BUILD)
 
 format: ## clang-format over every C++ file
 	@$(PACKAGES) lint
@@ -105,8 +132,10 @@ install: $(BUILD)/penstock ## what was built, with the systemd units and example
 	for unit in packaging/*.service; do \
 	  sed 's,/usr/bin/penstock,$(PREFIX)/bin/penstock,' $$unit > $(DESTDIR)$(UNIT_DIR)/$${unit##*/} || exit 1; \
 	  chmod 644 $(DESTDIR)$(UNIT_DIR)/$${unit##*/}; done
+	for kind in sysusers.d tmpfiles.d; do \
+	  install -D -m 644 packaging/$$kind/penstock.conf $(DESTDIR)$(PREFIX)/lib/$$kind/penstock.conf || exit 1; done
 	for example in $(wildcard configs/*); do install -m 644 $$example $(DESTDIR)$(DOC_DIR)/examples/ || exit 1; done
 	for page in $(wildcard docs/*.md README.md); do install -m 644 $$page $(DESTDIR)$(DOC_DIR)/ || exit 1; done
 
 clean: ## remove the build directories (not run/, which holds a certificate and tokens)
-	rm -rf $(BUILD) build-asan build-tsan
+	rm -rf $(BUILD) build-asan build-fuzz build-tsan build-windows

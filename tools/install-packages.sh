@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the packages that the named purposes need: tools/install-packages.sh build|test|lint|deep|run|demo ...
+# Installs the packages that the named purposes need: tools/install-packages.sh build|test|lint|deep|windows|bench|run|demo ...
 #
 # dpkg is asked first; only when something is missing is apt-get called, and only as root. Without root the missing names
 # and the command to type are printed. On a system without dpkg the packages are the reader's business.
@@ -18,16 +18,22 @@ boost=libboost-dev
 source /etc/os-release
 [[ ${ID:-} == debian && ${VERSION_ID:-} == 12 ]] && boost=libboost1.81-dev
 
+# Programs that tests start themselves, and that shall not become services of this machine.
+servers=(avahi-daemon nginx-light haproxy tinyproxy)
+
 packages=()
 for purpose in "$@"; do
   case $purpose in
     build) packages+=(g++ cmake ninja-build ccache "$boost" libssl-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev
-                      libcli11-dev libmnl-dev) ;;
+                      libcli11-dev libmnl-dev libseccomp-dev) ;;
     test) packages+=(libgtest-dev libgmock-dev python3 python3-pytest python3-websockets python3-cryptography openssl
-                     iproute2 iputils-ping iperf3 nftables jq procps) ;;
+                     iproute2 iputils-ping iperf3 nftables jq procps nodejs node-ws "${servers[@]}") ;;
     lint) packages+=(clang-format-19 clang-tidy-19 python3 git) ;;
     deep) packages+=(clang-19 libclang-rt-19-dev llvm-19) ;;
     run) packages+=(openssl iproute2) ;;
+    windows) packages+=(g++-mingw-w64-x86-64-posix wine64 googletest cmake ninja-build ccache nlohmann-json3-dev libspdlog-dev
+                        libfmt-dev) ;;
+    bench) packages+=(iproute2 openssl python3 util-linux valgrind) ;;
     demo) packages+=(openssl iproute2 iputils-ping iperf3 jq) ;;
     *) echo "$0: no such purpose: $purpose" >&2; exit 2 ;;
   esac
@@ -46,7 +52,13 @@ fi
 echo "Installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=/usr/sbin/policy-rc.d  # asked by packages before they start a service
+if [[ -e $policy ]]; then
+  trap 'rm -f "$log"' EXIT
+else
+  trap 'rm -f "$log" "$policy"' EXIT
+  install -m 755 <(printf '#!/bin/sh\nexit 101\n') "$policy"
+fi
 apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
 install=("${apt[@]}" install -y --no-install-recommends "${missing[@]}")
 # The package lists may be absent or old, so they are fetched before, and a failure of that counts only if installing fails too.
@@ -54,4 +66,9 @@ if ! { "${apt[@]}" update || true; "${install[@]}"; } >"$log" 2>&1 </dev/null; t
   tail -n 30 "$log" >&2
   echo "Could not install ${missing[*]}" >&2
   exit 1
+fi
+if command -v systemctl >/dev/null; then
+  for server in "${servers[@]}"; do
+    if [[ " ${missing[*]} " == *" $server "* ]]; then systemctl -q disable "${server%-light}" >/dev/null 2>&1 || true; fi
+  done
 fi

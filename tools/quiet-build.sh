@@ -1,10 +1,12 @@
 #!/bin/bash
-# Builds everything in the build directory $1; prints one line when all is well and the compiler's words when not.
+# Builds the targets $2... of the build directory $1, or everything; prints one line when all is well and the compiler's
+# words when not.
 set -euo pipefail
 
 log=$1/build.log
+targets=("${@:2}")
 start=$SECONDS
-if ! cmake --build "$1" --parallel "${JOBS:-$(nproc)}" >"$log" 2>&1; then
+if ! cmake --build "$1" --parallel "${JOBS:-$(nproc)}" --target "${targets[@]:-all}" >"$log" 2>&1; then
   grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking|Generating)' "$log" | head -n 200 >&2
   echo "The build failed; all of it is in $log" >&2
   exit 1

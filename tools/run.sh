@@ -5,6 +5,9 @@
 # gateway's configuration, and a profile for a first client. Delete the folder to begin anew. Without root there is no TUN
 # device here and the port is 8443; clients then still reach each other through the gateway.
 #
+# Started by root, the gateway becomes somebody else once it is open: whoever owns this checkout; if that is root, the user
+# `penstock`, if there is one and it can get at RUN_DIR. process.user in the configuration says who, and can be changed.
+#
 #   PORT=9443 make run           another port; it is written into the configuration
 #   RUN_DIR=/srv/vpn make run    another folder, for a second gateway together with the next two
 #   SUBNET=10.101.0.0/24 INTERFACE=penstock1 make run    on its first run
@@ -44,6 +47,36 @@ own_address() {
   printf '%s\n' "${address:-127.0.0.1}"
 }
 
+# Whose process a gateway started by root is to become; nothing: the gateway does what it does when nothing is said.
+gateway_user() {
+  local owner
+  owner=$(stat -c %u:%g .)
+  # 65534 is also what a container shows for those whom it does not know.
+  if [[ $owner != 0:* && $owner != 65534:* ]]; then
+    printf '%s\n' "$owner"
+  elif id penstock >/dev/null 2>&1; then
+    if setpriv --reuid=penstock --regid="$(id -g penstock)" --clear-groups test -x "${run%/*}"; then
+      printf 'penstock\n'
+    else
+      say "User penstock cannot get at ${run%/*}: the gateway stays root, with CAP_NET_ADMIN only."
+      printf 'root\n'
+    fi
+  fi
+}
+
+# What root makes here others than the gateway's user cannot read, and nobody but root can change.
+share_with_gateway() {
+  local user group=0
+  user=$(sed -n -E 's/^  user: "([^"]*)"$/\1/p' "$config")
+  case $user in
+    *:*) group=${user#*:} ;;
+    ?*) group=$(id -g "$user" 2>/dev/null || printf "%s" "$user") ;;
+  esac
+  chown -h "0:$group" "$run" "$config" "$run/server.key" "$run/server.crt"
+  chmod 750 "$run"
+  chmod 640 "$config" "$run/server.key" "$run/server.crt"
+}
+
 in_url() { if [[ $1 == *:* ]]; then printf '[%s]' "$1"; else printf '%s' "$1"; fi; }
 
 make_certificate() {
@@ -61,7 +94,7 @@ make_certificate() {
 }
 
 make_config() {
-  local port=$1 tun=$2 socket=$run/penstock.sock
+  local port=$1 tun=$2 socket=$run/status/penstock.sock
   # A Unix socket's path has room for 107 bytes.
   ((${#socket} < 100)) || socket=/tmp/penstock-$(printf '%s' "$run" | sha256sum | cut -c 1-12).sock
   cat >"$config.new" <<END
@@ -96,14 +129,20 @@ elif [[ -n ${PORT:-} ]]; then
   public_url=$(sed -n -E 's/^  public_url: "(.*)"/\1/p' "$config")
   [[ ! -f $profile ]] || sed -i "s#^  url: .*#  url: $public_url#" "$profile"
 fi
-mkdir -p "$run/state"
+if ((EUID == 0)); then
+  if ! grep -q '^process:' "$config"; then
+    user=$(gateway_user)
+    [[ ! $user ]] || printf 'process:\n  user: "%s"\n' "$user" >>"$config"
+  fi
+  share_with_gateway
+fi
 "$penstock" check-config --kind server --config "$config" >&2
 if [[ ! -f $profile ]]; then
   "$penstock" profile first-client --config "$config" --output "$profile" >&2
 fi
 
 # The packages of the libraries it uses that not every machine has: on Debian and Ubuntu they are called after the soname.
-packages=$(ldd "$penstock" | sed -nE 's/^\s*(libmnl|libspdlog|libyaml-cpp)\.so\.([0-9.]+) .*/\1\2/p' | sort -u | paste -sd ' ')
+packages=$(ldd "$penstock" | sed -nE 's/^\s*(libmnl|libseccomp|libspdlog|libyaml-cpp)\.so\.([0-9.]+) .*/\1\2/p' | sort -u | paste -sd ' ')
 # shellcheck disable=SC1091
 system=$(. /etc/os-release 2>/dev/null && printf '%s' "$PRETTY_NAME") || system="this system"
 

@@ -1,7 +1,9 @@
 #include "auth/authenticator.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "base/digest.h"
 
@@ -23,6 +25,27 @@ template <typename Value>
 const std::string* other_owner(Owners<Value>& owners, const Value& value, const std::string& name) {
   const auto [owner, is_new] = owners.emplace(value, name);
   return is_new ? nullptr : &owner->second;
+}
+
+// In order, what a prefix overlaps stands right behind it.
+Result<void> check_sites(const std::map<std::string, std::shared_ptr<const Credential>, std::less<>>& by_name) {
+  std::vector<std::pair<Prefix, const Credential*>> sites;
+  for (const auto& [name, credential] : by_name)
+    for (const Prefix& site : credential->sites) sites.emplace_back(site, credential.get());
+  if (sites.size() > Authenticator::kMaxSites) {
+    return fail(ErrorCode::invalid_argument, "there are " + std::to_string(sites.size()) + " sites, and at most " +
+                                                 std::to_string(Authenticator::kMaxSites) + " are possible");
+  }
+  std::ranges::sort(sites, {}, [](const auto& site) { return site.first; });
+  for (std::size_t i = 1; i < sites.size(); ++i) {
+    const auto& [site, owner] = sites[i];
+    const auto& [before, other] = sites[i - 1];
+    if (site.overlaps(before)) {
+      return refuse(*owner, "the site " + site.to_string() + " overlaps " + before.to_string() + ", a site of \"" +
+                                other->name + "\"");
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -56,6 +79,7 @@ Result<Authenticator> Authenticator::create(std::vector<Credential> credentials)
     std::string name = credential.name;
     authenticator.by_name_.emplace(std::move(name), std::make_shared<const Credential>(std::move(credential)));
   }
+  PENSTOCK_TRY_VOID(check_sites(authenticator.by_name_));
   return authenticator;
 }
 

@@ -27,10 +27,13 @@ std::string new_token(Random& random);
 
 class Authenticator {
  public:
+  // Of all records: clients are told of them in one message.
+  static constexpr std::size_t kMaxSites = 512;
+
   // Nobody may connect.
   Authenticator() = default;
   // invalid_argument, naming the record: a name that is empty, too long or there twice; a token or a fixed address that
-  // two records share; a fixed address of the wrong family.
+  // two records share; a fixed address of the wrong family; sites that overlap, or more than kMaxSites of them.
   static Result<Authenticator> create(std::vector<Credential> credentials);
 
   // The credential of `token`; null for an unknown one.

@@ -57,6 +57,30 @@ TEST(Authenticator, RecordsThatContradictEachOtherAreRefusedByName) {
   EXPECT_EQ(why({alice, bob}), "credential \"bob\": the fixed address 10.100.0.8 is not IPv6");
 }
 
+TEST(Authenticator, SitesThatOverlapOrAreTooManyAreRefused) {
+  const auto with_sites = [](const std::vector<const char*>& alices, const std::vector<const char*>& bobs) {
+    Credential alice = credential("alice", "pst_a");
+    Credential bob = credential("bob", "pst_b");
+    for (const char* site : alices) alice.sites.push_back(Prefix::parse(site).value());
+    for (const char* site : bobs) bob.sites.push_back(Prefix::parse(site).value());
+    const auto made = Authenticator::create({alice, bob});
+    return made ? "" : made.error().message;
+  };
+  EXPECT_EQ(with_sites({"10.1.0.0/16", "fd01::/64"}, {"10.2.0.0/16", "10.0.0.0/16", "fd02::/64"}), "");
+  EXPECT_EQ(with_sites({"10.1.0.0/16"}, {"10.2.0.0/16", "10.1.0.0/16"}),
+            "credential \"bob\": the site 10.1.0.0/16 overlaps 10.1.0.0/16, a site of \"alice\"");
+  EXPECT_EQ(with_sites({"10.1.2.0/24"}, {"10.1.0.0/16", "10.1.1.0/24"}),
+            "credential \"bob\": the site 10.1.1.0/24 overlaps 10.1.0.0/16, a site of \"bob\"");
+  EXPECT_EQ(with_sites({"fd01::1"}, {"fd01::/64"}),
+            "credential \"alice\": the site fd01::1/128 overlaps fd01::/64, a site of \"bob\"");
+  Credential many = credential("alice", "pst_a");
+  for (std::uint32_t i = 0; i <= Authenticator::kMaxSites; ++i)
+    many.sites.push_back(Prefix::host(IpAddress::v4(0x0A000000 + i)));
+  EXPECT_FALSE(Authenticator::create({many}));
+  many.sites.pop_back();
+  EXPECT_TRUE(Authenticator::create({many}));
+}
+
 TEST(Token, IsLongRandomAndRecognizable) {
   SeededRandom random(1);
   const std::string token = new_token(random);

@@ -21,7 +21,7 @@ struct Credential {
   std::optional<IpAddress> address6;  // a fixed inner IPv6 address
   bool single = false;                // at most one session at a time: a new one ends the old
   std::vector<std::string> groups;    // names that policy refers to
-  std::vector<Prefix> sites;          // subnets behind the client, which its sessions own too
+  std::vector<Prefix> sites;          // subnets behind the client; such a credential should be `single`
 
   // Stands in every lease ticket: removing this record, or changing its name, token or fixed addresses, makes another
   // epoch and so ends resumption. What may change without that (groups, sites, single) is not part of it.

@@ -1,12 +1,7 @@
+// The texts of digests and keys. The digests themselves are in digest_openssl.cc and digest_windows.cc.
 #include "base/digest.h"
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/sha.h>
-
 #include <algorithm>
-#include <climits>
 
 namespace penstock {
 
@@ -70,29 +65,6 @@ Result<std::vector<std::uint8_t>> decode(std::string_view text, const std::array
 }
 
 }  // namespace
-
-Digest256 sha256(ByteView data) {
-  Digest256 digest;
-  SHA256(data.data(), data.size(), digest.data());
-  return digest;
-}
-
-Digest256 hmac_sha256(ByteView key, ByteView data) {
-  PENSTOCK_ASSERT(key.size() <= INT_MAX);
-  Digest256 digest;
-  unsigned int length = 0;
-  // OpenSSL takes a null key for "the key of the last call".
-  static constexpr std::uint8_t kNoKey = 0;
-  const std::uint8_t* const key_data = key.empty() ? &kNoKey : key.data();
-  PENSTOCK_ASSERT(HMAC(EVP_sha256(), key_data, static_cast<int>(key.size()), data.data(), data.size(), digest.data(),
-                       &length) != nullptr);
-  PENSTOCK_ASSERT(length == digest.size());
-  return digest;
-}
-
-bool constant_time_equal(ByteView left, ByteView right) {
-  return left.size() == right.size() && CRYPTO_memcmp(left.data(), right.data(), left.size()) == 0;
-}
 
 std::string to_hex(ByteView data) {
   std::string text;

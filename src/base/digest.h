@@ -1,4 +1,4 @@
-// SHA-256, HMAC-SHA-256, comparison in constant time, and the texts that digests and keys are written as.
+// SHA-256, HMAC-SHA-256, SHA-1, comparison in constant time, and the texts that digests and keys are written as.
 //
 // Decoding is strict, so that each value has one text: no white space, no missing or surplus padding, no stray bits in
 // the last character.
@@ -17,9 +17,14 @@
 
 namespace penstock {
 
+using Digest160 = std::array<std::uint8_t, 20>;
 using Digest256 = std::array<std::uint8_t, 32>;
 
 Digest256 sha256(ByteView data);
+
+// For the WebSocket upgrade, which wants it (RFC 6455 section 1.3). It has been broken: nothing that must hold may rest
+// on it.
+Digest160 sha1(ByteView data);
 
 // RFC 2104. A key of any length, 32 bytes being right.
 Digest256 hmac_sha256(ByteView key, ByteView data);

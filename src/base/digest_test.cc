@@ -12,6 +12,11 @@ TEST(Digest, Sha256OfTheStandardExamples) {
   EXPECT_EQ(to_hex(sha256(as_bytes("abc"))), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+TEST(Digest, Sha1OfTheStandardExamples) {
+  EXPECT_EQ(to_hex(sha1(as_bytes(""))), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+  EXPECT_EQ(to_hex(sha1(as_bytes("abc"))), "a9993e364706816aba3e25717850c26c9cd0d89d");
+}
+
 // RFC 4231, test cases 1, 2 and 6 (a key longer than the block).
 TEST(Digest, HmacSha256OfTheStandardExamples) {
   const std::vector<std::uint8_t> short_key(20, 0x0b);

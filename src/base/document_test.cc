@@ -69,7 +69,7 @@ TEST(Document, AFileThatIsNotThereIsNotFound) {
   const auto document = read_document("/nonexistent/server.yaml");
   ASSERT_FALSE(document);
   EXPECT_EQ(document.error().code, ErrorCode::not_found);
-  EXPECT_EQ(document.error().message, "/nonexistent/server.yaml: No such file or directory");
+  EXPECT_TRUE(document.error().message.starts_with("/nonexistent/server.yaml: "));
   EXPECT_EQ(read_document("/").error().code, ErrorCode::invalid_argument);
 }
 

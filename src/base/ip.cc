@@ -123,6 +123,11 @@ std::uint64_t IpAddress::distance_from(const IpAddress& base) const {
   return lower() - base.lower();
 }
 
+IpAddress IpAddress::unmapped() const {
+  if (is_v4() || upper() != 0 || lower() >> 32 != 0xFFFF) return *this;
+  return from_bytes(bytes().last(4));
+}
+
 bool IpAddress::is_unspecified() const { return upper() == 0 && lower() == 0; }
 bool IpAddress::is_loopback() const { return is_v4() ? bytes_[0] == 127 : upper() == 0 && lower() == 1; }
 bool IpAddress::is_multicast() const { return is_v4() ? (bytes_[0] & 0xF0) == 0xE0 : bytes_[0] == 0xFF; }

@@ -54,6 +54,9 @@ class IpAddress {
   // this - base, both of one family; saturates at the largest uint64 and is 0 where base is greater.
   std::uint64_t distance_from(const IpAddress& base) const;
 
+  // The IPv4 address that an IPv4-mapped IPv6 one carries (::ffff:192.0.2.1, RFC 4291 section 2.5.5.2), else itself.
+  IpAddress unmapped() const;
+
   bool is_unspecified() const;
   bool is_loopback() const;
   bool is_multicast() const;

@@ -16,6 +16,13 @@ TEST(IpAddress, WhatItPrintsIsWhatItParses) {
   EXPECT_EQ(IpAddress::parse("2001:DB8:0:0:0:0:0:1")->to_string(), "2001:db8::1");
 }
 
+TEST(IpAddress, AMappedAddressIsTheIpv4OneThatItCarries) {
+  EXPECT_EQ(IpAddress::parse("::ffff:192.0.2.1")->unmapped(), IpAddress::v4(0xC0000201));
+  for (const char* other : {"192.0.2.1", "::192.0.2.1", "::fffe:192.0.2.1", "::1:ffff:192.0.2.1", "2001:db8::1"}) {
+    EXPECT_EQ(IpAddress::parse(other)->unmapped(), *IpAddress::parse(other)) << other;
+  }
+}
+
 TEST(IpAddress, ParsingIsStrict) {
   for (const char* text : {"",
                            "1",

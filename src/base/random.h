@@ -26,7 +26,7 @@ class Random {
   double next_fraction() { return static_cast<double>(next64() >> 11) * 0x1.0p-53; }
 };
 
-// Cryptographic, from OpenSSL's generator. Any thread.
+// Cryptographic: OpenSSL's generator, on Windows the system's. Any thread.
 class SystemRandom final : public Random {
  public:
   void fill(MutableByteView out) override;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "config/server_config.h"
 
 namespace penstock::cli {
 
@@ -52,6 +53,9 @@ struct StatusOptions {
   bool watch = false;
 };
 int show_status(const StatusOptions& options);
+
+// The configuration of a server, unless somebody else may write to the file.
+Result<ServerConfig> load_trusted_server_config(const ConfigOptions& options);
 
 // Prints "penstock: <message>" and answers the exit code that fits.
 int report(const Error& error);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iostream>
 
+#include "base/atomic_file.h"
+#include "base/file_trust.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "cli/commands.h"
@@ -31,14 +33,19 @@ int report_configuration(const Error& error) {
   return error.code == ErrorCode::permission_denied ? kPermission : kConfiguration;
 }
 
+Result<ServerConfig> load_trusted_server_config(const ConfigOptions& options) {
+  PENSTOCK_TRY(auto config, load_server_config(options.file, options.overrides));
+  PENSTOCK_TRY_VOID(refuse_if_writable_by_others(options.file));
+  return config;
+}
+
 int run_server_command(const ConfigOptions& options) {
-  const auto config = load_server_config(options.file, options.overrides);
+  const auto config = load_trusted_server_config(options);
   if (!config && load_client_config(options.file, options.overrides))
     return report({ErrorCode::invalid_argument, options.file + " is a client's configuration: penstock client"});
   if (!config) return report_configuration(config.error());
   log::configure(config->logging.level, config->logging.format);
-  const auto outcome =
-      gateway::run_server(*config, [&] { return load_server_config(options.file, options.overrides); });
+  const auto outcome = gateway::run_server(*config, options.file, [&] { return load_trusted_server_config(options); });
   return outcome ? kOk : report(outcome.error());
 }
 
@@ -47,6 +54,8 @@ int run_client_command(const ConfigOptions& options) {
   if (!config && load_server_config(options.file, options.overrides))
     return report({ErrorCode::invalid_argument, options.file + " is a server's configuration: penstock server"});
   if (!config) return report_configuration(config.error());
+  if (const auto trusted = refuse_if_writable_by_others(options.file); !trusted)
+    return report_configuration(trusted.error());
   log::configure(config->logging.level, config->logging.format);
   const auto outcome = client::run_client(*config);
   return outcome ? kOk : report(outcome.error());
@@ -58,11 +67,21 @@ int check_config(const ConfigOptions& options, const std::string& kind) {
   const bool is_client = kind == "client" || (kind.empty() && !server && client);
   const bool ok = is_client ? client.has_value() : server.has_value();
   if (ok) {
+    if (const auto trusted = refuse_if_writable_by_others(options.file); !trusted)
+      return report_configuration(trusted.error());
     // The files that it names may be on another machine: no mistake of the configuration, but worth a word.
     if (!is_client) {
       const auto certificate =
           tls::ServerContext::create(server->server.tls_cert.string(), server->server.tls_key.string());
       if (!certificate) std::cerr << "penstock: here it would not start: " << certificate.error().message << "\n";
+      const std::string key = server->server.tls_key.string();
+      const auto trusted = refuse_if_writable_by_others_than_owner(key);
+      if (certificate && !trusted)
+        std::cerr << "penstock: here it would not start: " << trusted.error().message << "\n";
+      if (readable_by_everybody(key)) {
+        std::cerr << "penstock: everybody on this machine can read " << key << " (" << describe_access(key)
+                  << "); run: chmod o= " << key << "\n";
+      }
     }
     std::cout << options.file << ": ok (" << (is_client ? "a client's" : "a server's") << ")\n";
     return kOk;

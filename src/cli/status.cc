@@ -76,12 +76,13 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
   }
 }
 
-void print_drops(const Json& drops) {
+// "TITLE  reason count  reason count", or "TITLE  none".
+void print_counts(const char* title, const Json& counts) {
   std::string line;
-  for (const auto& [reason, packets] : drops.items()) {
-    if (packets.get<std::uint64_t>() != 0) line += "  " + reason + " " + packets.dump();
+  for (const auto& [reason, count] : counts.items()) {
+    if (count.get<std::uint64_t>() != 0) line += "  " + reason + " " + count.dump();
   }
-  std::cout << "dropped packets:" << (line.empty() ? "  none" : line) << "\n";
+  std::cout << title << (line.empty() ? "  none" : line) << "\n";
 }
 
 void print_process(const Json& status) {
@@ -117,7 +118,12 @@ void print_server(const Json& status) {
             << totals["links"].dump() << ", refused " << totals["logins_refused"].dump() << "; links lost "
             << totals["links_lost"].dump() << "; resumed " << totals["sessions_resumed"].dump() << " of "
             << totals["resume_attempts"].dump() << " asked\n";
-  print_drops(status["drops"]);
+  Json limits = status.at("limits");
+  std::cout << "handshakes under way " << limits["handshakes_now"].dump() << ", addresses that have to wait "
+            << limits["addresses_blocked_now"].dump() << "\n";
+  for (const char* now : {"handshakes_now", "addresses_blocked_now"}) limits.erase(now);
+  print_counts("limits met:", limits);
+  print_counts("dropped packets:", status["drops"]);
   print_process(status);
 }
 
@@ -136,7 +142,7 @@ void print_client(const Json& status) {
             << status["reconnects"]["succeeded"].dump() << "; sessions resumed "
             << status["reconnects"]["resumed"].dump() << "\n";
   if (!text(status["last_error"]).empty()) std::cout << "last error: " << text(status["last_error"]) << "\n";
-  print_drops(status["drops"]);
+  print_counts("dropped packets:", status["drops"]);
   print_process(status);
 }
 

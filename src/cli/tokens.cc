@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <iostream>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "cli/commands.h"
 #include "config/server_config.h"
 #include "config/token_record.h"
+#include "gateway/account.h"
 #include "gateway/process.h"
 #include "net/unix_socket.h"
 #include "tls/certificate.h"
@@ -20,10 +20,14 @@
 namespace penstock::cli {
 namespace {
 
+// Run by root, this touches the gateway's state as the gateway's user would (gateway/account.h).
 Result<std::vector<TokenRecord>> issued_tokens(const ServerConfig& config) {
-  auto records = load_token_file(gateway::token_file_path(config));
-  if (!records && records.error().code == ErrorCode::not_found) return std::vector<TokenRecord>{};
-  return records;
+  PENSTOCK_TRY(const auto acting, gateway::ActingAs::owner_of(config.paths.state_dir));
+  const std::string path = gateway::token_file_path(config);
+  const auto trusted = refuse_if_writable_by_others(path);
+  if (!trusted && trusted.error().code == ErrorCode::not_found) return std::vector<TokenRecord>{};
+  if (!trusted) return std::unexpected(trusted.error());
+  return load_token_file(path);
 }
 
 // One that runs would notice within seconds; it is told, so that it happens now. False: none could be told.
@@ -33,9 +37,9 @@ bool tell_gateway(const ServerConfig& config) {
 }
 
 Result<void> save_tokens(const ServerConfig& config, const std::vector<TokenRecord>& records) {
-  std::error_code error;
-  std::filesystem::create_directories(config.paths.state_dir, error);
-  if (error) return fail(ErrorCode::permission_denied, config.paths.state_dir.string() + ": " + error.message());
+  PENSTOCK_TRY(const auto account, gateway::account_of(config.process));
+  PENSTOCK_TRY_VOID(gateway::make_state_directory(config.paths.state_dir, account));
+  PENSTOCK_TRY(const auto acting, gateway::ActingAs::owner_of(config.paths.state_dir));
   return write_file_atomically(gateway::token_file_path(config), as_bytes(token_file_text(records)), 0600);
 }
 
@@ -137,7 +141,7 @@ int token_new(const std::string& name) {
 }
 
 int token_list(const ConfigOptions& options) {
-  const auto config = load_server_config(options.file, options.overrides);
+  const auto config = load_trusted_server_config(options);
   if (!config) return report_configuration(config.error());
   const auto issued = issued_tokens(*config);
   if (!issued) return report(issued.error());
@@ -154,7 +158,7 @@ int token_list(const ConfigOptions& options) {
 }
 
 int token_revoke(const ConfigOptions& options, const std::string& name) {
-  const auto config = load_server_config(options.file, options.overrides);
+  const auto config = load_trusted_server_config(options);
   if (!config) return report_configuration(config.error());
   auto issued = issued_tokens(*config);
   if (!issued) return report(issued.error());
@@ -173,7 +177,7 @@ int token_revoke(const ConfigOptions& options, const std::string& name) {
 }
 
 int make_profile(const ProfileOptions& options) {
-  const auto config = load_server_config(options.server.file, options.server.overrides);
+  const auto config = load_trusted_server_config(options.server);
   if (!config) return report_configuration(config.error());
   const auto issued = issue(*config, options);
   return issued ? kOk : report(issued.error());

@@ -2,25 +2,15 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 
 #include "base/digest.h"
 #include "base/ip.h"
-
-#ifndef _WIN32
-#include <unistd.h>
-#endif
 
 namespace penstock {
 namespace {
 
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
-
-fs::path environment_path(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? fs::path() : fs::path(value);
-}
 
 bool is_name_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
@@ -62,28 +52,13 @@ bool is_url_path(std::string_view path) {
 
 }  // namespace
 
-UserEnvironment UserEnvironment::current() {
-  UserEnvironment user;
-#ifdef _WIN32
-  user.home = environment_path("USERPROFILE");
-  user.state_home = environment_path("ProgramData");
-#else
-  user.root = ::geteuid() == 0;
-  user.user_id = ::geteuid();
-  user.home = environment_path("HOME");
-  user.state_home = environment_path("XDG_STATE_HOME");
-#endif
-  user.runtime_dir = environment_path("XDG_RUNTIME_DIR");
-  return user;
-}
-
 std::string instance_name(const fs::path& config_file) {
   std::error_code error;
   fs::path absolute = fs::absolute(config_file, error).lexically_normal();
   if (error) absolute = config_file;
   std::string stem = absolute.stem().string();
-  const fs::path directory = absolute.parent_path();
-  if (directory == "/etc/penstock" || directory == "/etc/penstock/clients") return stem;
+  const auto standard = standard_directories();
+  if (std::ranges::find(standard, absolute.parent_path()) != standard.end()) return stem;
   return stem + "-" + to_hex(sha256(as_bytes(absolute.string()))).substr(0, 8);
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/config_reader.h"
 #include "base/log.h"
@@ -19,13 +20,13 @@ struct LoggingConfig {
   std::chrono::milliseconds statistics_interval = std::chrono::minutes(1);  // zero: never
 };
 
-// Whose process it is, as far as default places depend on it.
+// Whose process it is, as far as default places depend on it. user_environment_posix.cc and _windows.cc read it.
 struct UserEnvironment {
-  bool root = false;
+  bool root = false;  // never on Windows: an administrator's client keeps its things where any user's does
   unsigned user_id = 0;
-  std::filesystem::path home;         // $HOME
-  std::filesystem::path state_home;   // $XDG_STATE_HOME, or empty
-  std::filesystem::path runtime_dir;  // $XDG_RUNTIME_DIR, or empty
+  std::filesystem::path home;         // $HOME, %USERPROFILE%
+  std::filesystem::path state_home;   // $XDG_STATE_HOME, or empty; %ProgramData%
+  std::filesystem::path runtime_dir;  // $XDG_RUNTIME_DIR, or empty; %ProgramData%
 
   // Reads the environment: call it before threads start.
   static UserEnvironment current();
@@ -38,12 +39,17 @@ struct PathsConfig {
   std::filesystem::path status_socket;
 };
 
-// "server" for /etc/penstock/server.yaml, "home" for /etc/penstock/clients/home.yaml; elsewhere the stem of the name
-// and eight hex digits of SHA-256 over the absolute path: "server-1f0c9a3e".
+// /etc/penstock and /etc/penstock/clients; %ProgramData%\penstock.
+std::vector<std::filesystem::path> standard_directories();
+
+// In a standard directory the stem of the name: "server" for /etc/penstock/server.yaml, "home" for
+// /etc/penstock/clients/home.yaml; elsewhere the stem of the name and eight hex digits of SHA-256 over the absolute
+// path: "server-1f0c9a3e".
 std::string instance_name(const std::filesystem::path& config_file);
 
-// Root: /var/lib/penstock/NAME and /run/penstock/NAME.sock. Anybody else: $XDG_STATE_HOME or ~/.local/state, then
-// penstock/NAME; $XDG_RUNTIME_DIR/penstock/NAME.sock, or /tmp/penstock-UID/NAME.sock.
+// Windows: %ProgramData%\penstock\NAME and NAME.sock beside it. Root: /var/lib/penstock/NAME and
+// /run/penstock/NAME.sock. Anybody else: $XDG_STATE_HOME or ~/.local/state, then penstock/NAME;
+// $XDG_RUNTIME_DIR/penstock/NAME.sock, or /tmp/penstock-UID/NAME.sock.
 PathsConfig default_paths(const std::filesystem::path& config_file, const UserEnvironment& user);
 
 // "wss://vpn.example.org/" in parts.

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <utility>
 
+#include "packet/ip_view.h"
+
 namespace penstock::gateway {
 namespace {
 
@@ -41,6 +43,28 @@ router::RouteTable exits_of(const ServerConfig& config, router::PortId gateway, 
   return routes;
 }
 
+// Nothing where everybody reaches everybody.
+std::optional<std::vector<router::AccessRule>> access_rules_of(const LanConfig& lan) {
+  if (!lan.isolate) return std::nullopt;
+  const auto protocol_of = [](PortProtocol protocol) -> std::uint8_t {
+    switch (protocol) {
+      case PortProtocol::tcp: return kProtocolTcp;
+      case PortProtocol::udp: return kProtocolUdp;
+      case PortProtocol::any: return 0;
+    }
+    return 0;
+  };
+  std::vector<router::AccessRule> rules;
+  for (const LanConfig::Rule& rule : lan.allow) {
+    router::AccessRule& made = rules.emplace_back();
+    made.from = {rule.from.prefix, rule.from.name};
+    made.to = {rule.to.prefix, rule.to.name};
+    for (const PortRange& range : rule.ports)
+      made.ports.push_back({protocol_of(range.protocol), range.first, range.last});
+  }
+  return rules;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const auth::TicketSealer::Key& lease_key,
@@ -67,22 +91,37 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
 
   std::vector<router::Shard*> shards;
   for (const auto& shard : core->shards_) shards.push_back(shard.get());
-  core->registry_ = std::make_unique<session::Registry>(
-      shards, around.random, std::move(pool), auth::TicketSealer(lease_key),
-      exits_of(config, gateway, around.device != nullptr), around.state,
-      session::Options{.grace = config.session.grace, .queue_bytes = config.session.queue});
+  core->registry_ =
+      std::make_unique<session::Registry>(shards, around.random, std::move(pool), auth::TicketSealer(lease_key),
+                                          exits_of(config, gateway, around.device != nullptr), around.state,
+                                          session::Options{.grace = config.session.grace,
+                                                           .queue_bytes = config.session.queue,
+                                                           .queue_packets = config.session.queue_packets,
+                                                           .sessions_per_token = config.limits.sessions_per_token});
 
+  core->limiter_ = std::make_unique<ingress::HandshakeLimiter>(
+      ingress::HandshakeLimiter::Settings{.handshakes = config.limits.handshakes,
+                                          .handshakes_per_address = config.limits.handshakes_per_address,
+                                          .handshake_rate = config.limits.handshake_rate,
+                                          .failed_logins = config.limits.failed_logins,
+                                          .max_retry_after = config.limits.max_retry_after,
+                                          .exempt = config.limits.exempt});
   auto settings = std::make_shared<ingress::DoorSettings>();
   settings->path = config.server.path;
+  settings->proxies = config.server.proxies;
+  settings->queue_messages = config.session.queue_messages;
   settings->timing = {.ping_interval = config.session.keepalive, .silence_limit = config.session.link_timeout};
   settings->welcome = welcome_of(config);
   std::vector<ingress::Door*> doors;
   for (const auto& shard : core->shards_) {
-    core->doors_.push_back(std::make_unique<ingress::Door>(*shard, *core->registry_, around.random, settings));
+    core->doors_.push_back(
+        std::make_unique<ingress::Door>(*shard, *core->registry_, *core->limiter_, around.random, settings));
     doors.push_back(core->doors_.back().get());
   }
   for (ingress::Door* door : doors) door->set_doors(doors);
   core->stop_timer_ = std::make_unique<Timer>(home.loop());
+  core->set_discovery(discovery_of(config.lan, config.vpn.subnet));
+  core->set_access(config.lan);
   return core;
 }
 
@@ -94,15 +133,22 @@ void Core::set_tls(const std::shared_ptr<tls::ServerContext>& context) {
   }
 }
 
+void Core::set_access(const LanConfig& lan) { registry_->set_access_rules(access_rules_of(lan)); }
+
+void Core::set_discovery(const router::DiscoverySettings& settings) {
+  for (const auto& shard : shards_) shard->loop().post([&shard = *shard, settings] { shard.set_discovery(settings); });
+}
+
 void Core::start() {
   if (tun_exit_) tun_exit_->start();
 }
 
-void Core::accept(std::unique_ptr<net::StreamSocket> socket) {
+void Core::accept(std::unique_ptr<net::StreamSocket> socket, ingress::Arrival arrival) {
   const std::size_t index = next_door_++ % doors_.size();
   socket->detach();
-  shards_[index]->loop().post(
-      [door = doors_[index].get(), socket = std::move(socket)]() mutable { door->welcome(std::move(socket)); });
+  shards_[index]->loop().post([door = doors_[index].get(), socket = std::move(socket), arrival]() mutable {
+    door->welcome(std::move(socket), arrival);
+  });
 }
 
 void Core::stop(Duration patience, Task done) {
@@ -149,6 +195,18 @@ std::uint64_t Core::drops(router::Drop reason) const {
   return sum;
 }
 
+std::vector<std::pair<std::string_view, std::uint64_t>> Core::limits() const {
+  std::vector<std::pair<std::string_view, std::uint64_t>> counts;
+  for (std::size_t i = 0; i < ingress::kLimits; ++i) {
+    const auto limit = static_cast<ingress::Limit>(i);
+    counts.emplace_back(to_string(limit), limiter_->counters().of(limit));
+  }
+  counts.emplace_back("sessions_per_token", registry_->totals().refused_for_sessions);
+  counts.emplace_back("queue_full", drops(router::Drop::queue_full));
+  counts.emplace_back("open_files", around_.shed());
+  return counts;
+}
+
 std::vector<auth::Credential> credentials_of(const std::vector<TokenRecord>& records) {
   std::vector<auth::Credential> credentials;
   credentials.reserve(records.size());
@@ -157,11 +215,15 @@ std::vector<auth::Credential> credentials_of(const std::vector<TokenRecord>& rec
                            .token_sha256 = record.sha256,
                            .address = record.address,
                            .address6 = record.address6,
-                           .single = record.single || record.address || record.address6,
+                           .single = record.single || record.address || record.address6 || !record.sites.empty(),
                            .groups = record.groups,
                            .sites = record.sites});
   }
   return credentials;
+}
+
+router::DiscoverySettings discovery_of(const LanConfig& lan, const Prefix& subnet) {
+  return {.on = lan.discovery, .rate = lan.discovery_rate, .subnet_broadcast = router::broadcast_of(subnet)};
 }
 
 }  // namespace penstock::gateway

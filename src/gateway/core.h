@@ -11,7 +11,11 @@
 // Ownership   borrows loops, randomness, device and state file, which outlive it.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "auth/authenticator.h"
@@ -22,6 +26,7 @@
 #include "egress/local/local_host.h"
 #include "egress/tun/tun_exit.h"
 #include "ingress/websocket/door.h"
+#include "ingress/websocket/handshake_limiter.h"
 #include "router/shard.h"
 #include "session/registry.h"
 #include "session/state_file.h"
@@ -38,6 +43,8 @@ class Core {
     session::StateFile& state;
     tun::Device* device = nullptr;  // null: vpn.tun off
     std::move_only_function<void(Error)> device_lost = [](const Error&) {};
+    // Connections that the listeners closed unserved for want of a descriptor.
+    std::function<std::uint64_t()> shed = [] { return std::uint64_t{0}; };
   };
 
   // Refusal: addresses that do not fit together (the configuration's loader lets none through).
@@ -47,20 +54,27 @@ class Core {
 
   void set_tls(const std::shared_ptr<tls::ServerContext>& context);
   void set_credentials(auth::Authenticator authenticator) { registry_->set_authenticator(std::move(authenticator)); }
+  // Which broadcasts and multicasts go to everybody, from now on.
+  void set_discovery(const router::DiscoverySettings& settings);
+  // Which clients reach which, from now on.
+  void set_access(const LanConfig& lan);
   void restore() { registry_->restore(); }
   // Begins to read from the TUN device.
   void start();
   // A connection that was accepted on the home loop: the shards take turns.
-  void accept(std::unique_ptr<net::StreamSocket> socket);
+  void accept(std::unique_ptr<net::StreamSocket> socket, ingress::Arrival arrival = {});
   // Says goodbye on every link and saves the sessions; `done` runs when all links are closed, or after `patience`.
   void stop(Duration patience, Task done);
 
   session::Registry& registry() { return *registry_; }
+  ingress::HandshakeLimiter& limiter() { return *limiter_; }
   const std::vector<std::unique_ptr<router::Shard>>& shards() const { return shards_; }
   // Links and handshakes of all doors. Only where one thread runs all loops (tests).
   std::size_t connections() const;
   // Of all shards.
   std::uint64_t drops(router::Drop reason) const;
+  // How often each limit was met (docs/operations.md), by its name; all names every time, in one order.
+  std::vector<std::pair<std::string_view, std::uint64_t>> limits() const;
 
  private:
   explicit Core(Surroundings surroundings) : around_(std::move(surroundings)) {}
@@ -71,12 +85,15 @@ class Core {
   std::unique_ptr<egress::TunExit> tun_exit_;
   std::unique_ptr<egress::LocalHost> local_host_;
   std::unique_ptr<session::Registry> registry_;
-  std::vector<std::unique_ptr<ingress::Door>> doors_;  // before the registry in destruction: they use it
+  std::unique_ptr<ingress::HandshakeLimiter> limiter_;
+  std::vector<std::unique_ptr<ingress::Door>> doors_;  // before registry and limiter in destruction: they use them
   std::unique_ptr<Timer> stop_timer_;
   std::size_t next_door_ = 0;
 };
 
 // The records of the configuration (and of tokens.json) as credentials.
 std::vector<auth::Credential> credentials_of(const std::vector<TokenRecord>& records);
+// What `lan` says about discovery, for a gateway whose subnet is `subnet`.
+router::DiscoverySettings discovery_of(const LanConfig& lan, const Prefix& subnet);
 
 }  // namespace penstock::gateway

@@ -1,22 +1,30 @@
 #include "gateway/process.h"
 
+#include <unistd.h>
+
 #include <csignal>
 #include <filesystem>
 #include <thread>
 #include <utility>
 
 #include "auth/key_file.h"
+#include "base/atomic_file.h"
+#include "base/file_trust.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "config/token_record.h"
+#include "gateway/account.h"
 #include "gateway/core.h"
 #include "gateway/file_watch.h"
+#include "gateway/listeners.h"
+#include "gateway/privileges.h"
+#include "gateway/sanitized.h"
+#include "gateway/seccomp.h"
 #include "gateway/status.h"
 #include "net/asio_loop.h"
 #include "net/host_addresses.h"
 #include "net/process_info.h"
 #include "net/sd_notify.h"
-#include "net/tcp.h"
 #include "net/unix_socket.h"
 #include "tun/interface.h"
 
@@ -28,20 +36,25 @@ constexpr Duration kStopPatience = std::chrono::milliseconds(1500);
 
 class Process {
  public:
-  Process(const ServerConfig& config, std::function<Result<ServerConfig>()> reread)
-      : config_(config), tokens_(config.auth.tokens), reread_(std::move(reread)) {}
+  Process(const ServerConfig& config, std::string config_file, std::function<Result<ServerConfig>()> reread)
+      : config_(config),
+        config_file_(std::move(config_file)),
+        tokens_(config.auth.tokens),
+        reread_(std::move(reread)) {}
   ~Process();
 
   Result<void> start();
   Result<void> run();
 
  private:
-  Result<void> prepare_state();
+  Result<void> raise_limits();
+  Result<void> leave_root();
+  Result<void> refuse_shared_state(std::string_view name) const;
   Result<void> load_certificate(bool at_start);
   Result<void> load_credentials();
-  Result<void> open_listeners();
   Result<void> refuse_overlap(const char* key, const Prefix& subnet) const;
   Result<void> open_interface();
+  void route_sites(const std::vector<TokenRecord>& records);
   void open_status_socket();
   void reload();
   void reload_tokens();
@@ -49,6 +62,7 @@ class Process {
   void write_statistics();
 
   const ServerConfig& config_;
+  std::string config_file_;
   std::vector<TokenRecord> tokens_;  // auth.tokens as read last
   std::function<Result<ServerConfig>()> reread_;
   SystemRandom random_;
@@ -59,7 +73,8 @@ class Process {
   std::unique_ptr<session::StateFile> state_;
   std::shared_ptr<tls::ServerContext> tls_;
   std::unique_ptr<tun::Interface> interface_;
-  std::vector<std::unique_ptr<net::TcpListener>> listeners_;
+  tun::InterfaceSettings interface_settings_;
+  Listeners listeners_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<net::StatusSocket> status_;
   std::unique_ptr<FileWatch> certificate_watch_;
@@ -84,14 +99,17 @@ Result<void> Process::start() {
   log::info("starting", {{"version", kVersion}, {"pid", net::process_info().value_or(net::ProcessInfo{}).pid}});
   for (const std::string& key : config_.reserved)
     log::warn("this setting is accepted but has no effect in this version", {{"key", key}});
-  if (auto limit = net::raise_open_files_limit(); !limit)
-    log::warn("limit of open files not raised", {{"error", limit.error().message}});
+  PENSTOCK_TRY_VOID(raise_limits());
 
-  PENSTOCK_TRY_VOID(prepare_state());
   PENSTOCK_TRY_VOID(load_certificate(true));
-  PENSTOCK_TRY_VOID(open_listeners());
+  PENSTOCK_TRY_VOID(listeners_.open(home_, config_.server));
+  identity_.listen = listeners_.names();
   PENSTOCK_TRY_VOID(open_interface());
+  PENSTOCK_TRY_VOID(leave_root());
+
+  state_ = std::make_unique<session::StateFile>((config_.paths.state_dir / "sessions.json").string());
   PENSTOCK_TRY(const auto key, auth::load_or_create_key((config_.paths.state_dir / "lease.key").string(), random_));
+  for (const std::string_view name : kStateFiles) PENSTOCK_TRY_VOID(refuse_shared_state(name));
 
   std::vector<EventLoop*> loops{&home_};
   for (int i = 1; i < config_.performance.loops; ++i) {
@@ -103,23 +121,26 @@ Result<void> Process::start() {
                                     .random = random_,
                                     .state = *state_,
                                     .device = interface_ ? &interface_->device() : nullptr,
-                                    .device_lost = [this](Error error) {
-                                      outcome_ = std::unexpected(std::move(error));
-                                      begin_stop();
-                                    }}));
+                                    .device_lost =
+                                        [this](Error error) {
+                                          outcome_ = std::unexpected(std::move(error));
+                                          begin_stop();
+                                        },
+                                    .shed = [this] { return listeners_.shed(); }}));
   PENSTOCK_TRY_VOID(load_credentials());
   core_->set_tls(tls_);
   core_->restore();
   core_->start();
-  for (const auto& listener : listeners_)
-    listener->on_accept([this](std::unique_ptr<net::StreamSocket> socket) { core_->accept(std::move(socket)); });
-  open_status_socket();
+  listeners_.accept_into(*core_);
+  if (!status_) open_status_socket();
 
-  certificate_watch_ = std::make_unique<FileWatch>(
-      home_, std::vector{config_.server.tls_cert.string(), config_.server.tls_key.string()}, [this] {
-        if (auto loaded = load_certificate(false); !loaded)
-          log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});
-      });
+  if (tls_) {
+    certificate_watch_ = std::make_unique<FileWatch>(
+        home_, std::vector{config_.server.tls_cert.string(), config_.server.tls_key.string()}, [this] {
+          if (auto loaded = load_certificate(false); !loaded)
+            log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});
+        });
+  }
   token_watch_ = std::make_unique<FileWatch>(home_, std::vector{token_file_path(config_)}, [this] { reload_tokens(); });
   identity_.started = home_.now();
   if (config_.logging.statistics_interval.count() > 0) {
@@ -129,23 +150,78 @@ Result<void> Process::start() {
   return {};
 }
 
-Result<void> Process::prepare_state() {
-  std::error_code error;
-  std::filesystem::create_directories(config_.paths.state_dir, error);
-  if (error) {
-    return fail(ErrorCode::permission_denied, "state_dir: " + config_.paths.state_dir.string() + ": " +
-                                                  error.message() +
-                                                  "; set state_dir to a directory that can be written");
-  }
-  state_ = std::make_unique<session::StateFile>((config_.paths.state_dir / "sessions.json").string());
+Result<void> Process::raise_limits() {
+  auto limit = net::raise_open_files_limit(config_.limits.open_files);
+  if (limit) return {};
+  if (config_.limits.open_files != 0) return fail(limit.error().code, "limits.open_files: " + limit.error().message);
+  log::warn("limit of open files not raised", {{"error", limit.error().message}});
   return {};
+}
+
+// What takes root is open. From here on this is a process of `process.user`, and no thread has been started yet, so
+// that all threads will be.
+Result<void> Process::leave_root() {
+  PENSTOCK_TRY(const Account account, account_of(config_.process));
+  const bool from_root = Account::current().user == 0;
+  if (account.missing) {
+    log::warn("there is no user to become: runs on as root, with CAP_NET_ADMIN at most",
+              {{"user", config_.process.user},
+               {"run", "useradd --system --no-create-home --shell /usr/sbin/nologin " + config_.process.user}});
+  }
+  PENSTOCK_TRY_VOID(make_state_directory(config_.paths.state_dir, account));
+  if (from_root) PENSTOCK_TRY_VOID(listeners_.give_to(account.user, account.group));
+  // Where that user could not make its socket, root does; it is then left behind at the end.
+  if (!make_socket_directory(config_.paths.status_socket.parent_path(), account)) {
+    open_status_socket();
+    if (status_) (void)(::lchown(config_.paths.status_socket.c_str(), account.user, account.group) == 0);
+  }
+  // What mends a file that this user cannot read can be told only while one sees where it stands.
+  std::vector<std::pair<std::filesystem::path, std::string>> reload;
+  for (const auto& file : {std::filesystem::path(config_file_), config_.server.tls_cert, config_.server.tls_key})
+    if (!file.empty()) reload.emplace_back(file, commands_to_let_read(account, file));
+  const std::string way_to_state = commands_to_let_read(account, config_.paths.state_dir);
+  PENSTOCK_TRY(const bool net_admin, give_up_privileges(account, config_.vpn.tun));
+
+  if (::access(config_.paths.state_dir.c_str(), R_OK | W_OK | X_OK) != 0) {
+    return fail(ErrorCode::permission_denied, "state_dir: user " + account.name + " may not write in " +
+                                                  config_.paths.state_dir.string() + "; run: " + way_to_state);
+  }
+  for (const auto& [file, commands] : reload) {
+    if (::access(file.c_str(), R_OK) == 0) continue;
+    log::warn("a reload will fail: this file cannot be read any more",
+              {{"file", file.string()}, {"user", account.name}, {"run", commands}});
+  }
+  std::string filter = "off";
+  if (config_.process.seccomp && !kSanitized) {
+    const auto installed = install_system_call_filter();
+    filter = installed ? "on" : "unavailable";
+    if (!installed) log::warn("system calls are not filtered", {{"error", installed.error().message}});
+  }
+  log::info("privileges given up", {{"user", account.name},
+                                    {"group", account.group_name()},
+                                    {"capabilities", net_admin ? "net_admin" : "none"},
+                                    {"seccomp", filter}});
+  return {};
+}
+
+// Whoever may write in the state could give himself a token, or another's address.
+Result<void> Process::refuse_shared_state(std::string_view name) const {
+  auto checked = refuse_if_writable_by_others((config_.paths.state_dir / name).string());
+  return checked || checked.error().code == ErrorCode::not_found ? Result<void>() : checked;
 }
 
 // A certificate that has expired is no reason for a running gateway to stop serving: it warns and goes on.
 Result<void> Process::load_certificate(bool at_start) {
+  if (config_.server.tls_cert.empty()) return {};  // TLS is ended in front
   const auto dates = at_start ? tls::ServerContext::Dates::must_be_valid : tls::ServerContext::Dates::any;
-  PENSTOCK_TRY(tls_, tls::ServerContext::create(config_.server.tls_cert.string(), config_.server.tls_key.string(),
-                                                clock_, dates));
+  const std::string key = config_.server.tls_key.string();
+  PENSTOCK_TRY(auto loaded, tls::ServerContext::create(config_.server.tls_cert.string(), key, clock_, dates));
+  PENSTOCK_TRY_VOID(refuse_if_writable_by_others_than_owner(key));
+  if (readable_by_everybody(key)) {
+    log::warn("the private key can be read by everybody on this machine",
+              {{"file", key}, {"access", describe_access(key)}, {"run", "chmod o= " + key}});
+  }
+  tls_ = std::move(loaded);
   const tls::CertificateInfo& certificate = tls_->certificate();
   const auto days_left =
       std::chrono::duration_cast<std::chrono::days>(certificate.not_after - clock_.wall_now()).count();
@@ -158,6 +234,7 @@ Result<void> Process::load_certificate(bool at_start) {
 
 Result<void> Process::load_credentials() {
   std::vector<TokenRecord> records = tokens_;
+  PENSTOCK_TRY_VOID(refuse_shared_state("tokens.json"));
   auto issued = load_token_file(token_file_path(config_));
   if (issued) {
     records.insert(records.end(), issued->begin(), issued->end());
@@ -168,15 +245,7 @@ Result<void> Process::load_credentials() {
   log::info("tokens loaded", {{"tokens", authenticator.size()}});
   if (authenticator.size() == 0) log::warn("no tokens: nobody can connect; add auth.tokens or run penstock profile");
   core_->set_credentials(std::move(authenticator));
-  return {};
-}
-
-Result<void> Process::open_listeners() {
-  for (const Endpoint& at : config_.server.listen_addr) {
-    PENSTOCK_TRY(auto listener, net::TcpListener::create(home_, at));
-    identity_.listen.push_back(listener->local());
-    listeners_.push_back(std::move(listener));
-  }
+  route_sites(records);
   return {};
 }
 
@@ -196,7 +265,7 @@ Result<void> Process::open_interface() {
   PENSTOCK_TRY_VOID(refuse_overlap("vpn.subnet", config_.vpn.subnet));
   if (config_.vpn.subnet6) PENSTOCK_TRY_VOID(refuse_overlap("vpn.subnet6", *config_.vpn.subnet6));
   PENSTOCK_TRY(interface_, tun::Interface::create({.name = config_.vpn.interface_name, .mtu = config_.vpn.mtu}));
-  tun::InterfaceSettings settings;
+  tun::InterfaceSettings& settings = interface_settings_;
   settings.addresses.emplace_back(config_.vpn.server_ip, config_.vpn.subnet.length());
   if (config_.vpn.server_ip6) settings.addresses.emplace_back(*config_.vpn.server_ip6, config_.vpn.subnet6->length());
   settings.mtu = config_.vpn.mtu;
@@ -204,6 +273,18 @@ Result<void> Process::open_interface() {
   identity_.interface = interface_->name();
   log::debug("interface configured", {{"interface", identity_.interface}, {"address", config_.vpn.server_ip}});
   return {};
+}
+
+// This machine, too, reaches the subnets behind clients by way of them. The gateway serves all the same where it
+// cannot.
+void Process::route_sites(const std::vector<TokenRecord>& records) {
+  if (!interface_) return;
+  std::vector<Prefix> routes;
+  for (const TokenRecord& record : records) routes.insert(routes.end(), record.sites.begin(), record.sites.end());
+  if (routes == interface_settings_.routes) return;
+  interface_settings_.routes = std::move(routes);
+  if (auto configured = interface_->configure(interface_settings_); !configured)
+    log::warn("this machine itself does not reach every site", {{"error", configured.error().message}});
 }
 
 void Process::open_status_socket() {
@@ -227,6 +308,8 @@ void Process::reload() {
   log::info("reloading");
   if (auto config = reread_()) {
     tokens_ = std::move(config->auth.tokens);
+    core_->set_discovery(discovery_of(config->lan, config_.vpn.subnet));
+    core_->set_access(config->lan);
   } else {
     log::error("configuration not read again, the old tokens stay", {{"error", config.error().message}});
   }
@@ -252,14 +335,14 @@ void Process::begin_stop() {
   if (std::exchange(stopping_, true)) return;
   log::info("stopping");
   notifier_.stopping();
-  for (const auto& listener : listeners_) listener->stop_accepting();
+  listeners_.stop();
   core_->stop(kStopPatience, [this] { home_.stop(); });
 }
 
 Result<void> Process::run() {
   for (const auto& loop : loops_) threads_.emplace_back([&loop = *loop] { loop.run(); });
   std::string listen;
-  for (const Endpoint& endpoint : identity_.listen) listen += (listen.empty() ? "" : ",") + endpoint.to_string();
+  for (const std::string& name : identity_.listen) listen += (listen.empty() ? "" : ",") + name;
   log::info("gateway ready", {{"listen", listen},
                               {"interface", identity_.interface.empty() ? "off" : identity_.interface},
                               {"subnet", config_.vpn.subnet},
@@ -279,10 +362,11 @@ Result<void> Process::run() {
 
 std::string token_file_path(const ServerConfig& config) { return (config.paths.state_dir / "tokens.json").string(); }
 
-Result<void> run_server(const ServerConfig& config, std::function<Result<ServerConfig>()> reread) {
+Result<void> run_server(const ServerConfig& config, const std::string& config_file,
+                        std::function<Result<ServerConfig>()> reread) {
   Result<void> outcome;
   {
-    Process process(config, std::move(reread));
+    Process process(config, config_file, std::move(reread));
     PENSTOCK_TRY_VOID(process.start());
     outcome = process.run();
   }

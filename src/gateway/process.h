@@ -1,8 +1,10 @@
 // `penstock server`: a gateway as a process, from its configuration to its orderly end.
 //
-// Start, in this order, so that what can be refused is refused before anything is visible from outside: state directory
-// and lease key, certificate, tokens, ports, interface, status socket, ready. A signal to stop that comes in the middle
-// is obeyed as soon as the start is through, by the same orderly stop.
+// Start, in this order: what takes root and can be refused (certificate and key, ports, interface, state directory);
+// then it becomes the user of `process` with CAP_NET_ADMIN at most, without a way back, and the system call filter is
+// in force (privileges.h, seccomp.h), before there is a second thread; then what that user can do for itself (lease
+// key, sessions, tokens, status socket), ready. Files that a reload will read and this user cannot are warned of then.
+// A signal to stop that comes in the middle is obeyed as soon as the start is through, by the same orderly stop.
 //
 //   SIGTERM, SIGINT  goodbye on every link, close code 1001, sessions saved, interface gone
 //   SIGHUP           certificate and tokens (auth.tokens and the issued ones) are read again; if they are wrong, that
@@ -24,8 +26,9 @@ namespace penstock::gateway {
 
 // Returns when the gateway was stopped by a signal. Refusals: whatever stood in the way of the start, and an interface
 // that was taken away while running.
-// `reread` reads the configuration again.
-Result<void> run_server(const ServerConfig& config, std::function<Result<ServerConfig>()> reread);
+// `reread` reads `config_file` again.
+Result<void> run_server(const ServerConfig& config, const std::string& config_file,
+                        std::function<Result<ServerConfig>()> reread);
 
 // Asked of the status socket by whoever changed the issued tokens: they are read again before the answer.
 inline constexpr std::string_view kReloadTokens = "reload tokens";

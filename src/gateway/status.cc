@@ -51,8 +51,7 @@ std::string status_json(Core& core, const ServerConfig& config, const Identity& 
   json["role"] = "server";
   json["version"] = kVersion;
   json["uptime_seconds"] = seconds(now - identity.started);
-  json["listen"] = Json::array();
-  for (const Endpoint& endpoint : identity.listen) json["listen"].push_back(endpoint.to_string());
+  json["listen"] = identity.listen;
   json["interface"] = identity.interface.empty() ? Json() : Json(identity.interface);
   json["subnet"] = config.vpn.subnet.to_string();
   json["subnet6"] = text_or_null(config.vpn.subnet6);
@@ -78,6 +77,10 @@ std::string status_json(Core& core, const ServerConfig& config, const Identity& 
     const auto reason = static_cast<router::Drop>(i);
     json["drops"][std::string(to_string(reason))] = core.drops(reason);
   }
+  json["limits"] = Json::object();
+  for (const auto& [limit, times] : core.limits()) json["limits"][std::string(limit)] = times;
+  json["limits"]["handshakes_now"] = core.limiter().handshakes();
+  json["limits"]["addresses_blocked_now"] = core.limiter().blocked_addresses(now);
   if (const auto process = net::process_info()) {
     json["process"] = {{"pid", process->pid},
                        {"threads", process->threads},
@@ -106,6 +109,15 @@ void StatisticsLog::write(Core& core, TimePoint now) {
     dropped += packets;
     reasons += (reasons.empty() ? "" : ", ") + std::string(to_string(reason)) + " " + std::to_string(packets);
   }
+  std::string limits;
+  std::vector<std::uint64_t> met;
+  for (const auto& [limit, times] : core.limits()) {
+    const std::uint64_t before = met.size() < last_limits_.size() ? last_limits_[met.size()] : 0;
+    met.push_back(times);
+    if (times != before)
+      limits += (limits.empty() ? "" : ", ") + std::string(limit) + " " + std::to_string(times - before);
+  }
+  last_limits_ = std::move(met);
   const double passed = std::max(1e-9, std::chrono::duration<double>(now - last_time_).count());
   const auto per_second = [passed](std::uint64_t now_count, std::uint64_t then) {
     return static_cast<std::uint64_t>(std::llround(static_cast<double>(now_count - then) / passed));
@@ -124,6 +136,7 @@ void StatisticsLog::write(Core& core, TimePoint now) {
                            {"threads", process.threads},
                            {"open_files", process.open_files},
                            {"resident_bytes", process.resident_bytes}});
+  if (!limits.empty()) log::warn("limits met", {{"times", limits}});
   if (dropped != 0) log::warn("packets dropped", {{"packets", dropped}, {"reasons", reasons}});
   // The home shard's; the others' routers are not ours to look into.
   const IpAddress& unmatched = core.shards().front()->router().last_unmatched();

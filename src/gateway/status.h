@@ -3,21 +3,23 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "gateway/core.h"
 
 namespace penstock::gateway {
 
 struct Identity {
-  std::vector<Endpoint> listen;
-  std::string interface;  // empty: vpn.tun off
+  std::vector<std::string> listen;  // Listeners::names()
+  std::string interface;            // empty: vpn.tun off
   TimePoint started;
 };
 
 // One JSON document (docs/operations.md describes its fields). On the home loop.
 std::string status_json(Core& core, const ServerConfig& config, const Identity& identity, TimePoint now);
 
-// Logs one line of what happened since the last call, and a warning with the packets that died meanwhile, by reason.
+// Logs one line of what happened since the last call, and warnings with the limits that were met and the packets that
+// died meanwhile, by reason.
 class StatisticsLog {
  public:
   explicit StatisticsLog(TimePoint start) : last_time_(start) {}
@@ -27,6 +29,7 @@ class StatisticsLog {
   TimePoint last_time_;
   session::Totals last_;
   std::array<std::uint64_t, router::kDropReasons> last_drops_{};
+  std::vector<std::uint64_t> last_limits_;
   IpAddress last_unmatched_;
 };
 

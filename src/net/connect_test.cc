@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "net/asio_loop.h"
-#include "net/tcp.h"
 #include "test/support/manual_loop.h"
 #include "test/support/memory_socket.h"
 
@@ -253,23 +251,6 @@ TEST_F(ConnectorTest, ItsCallbackMayConnectAgainOrDestroyIt) {
   sockets_.refuse("192.0.2.1:443");
   sockets_.succeed("192.0.2.2:443");
   EXPECT_EQ(calls, 2);
-}
-
-// The same with the system's sockets and names.
-TEST(Connector, ReachesARealListenerByName) {
-  AsioLoop loop;
-  const auto listener = TcpListener::create(loop, Endpoint::parse(":0").value()).value();
-  SystemResolver resolver(loop);
-  TcpSocketFactory sockets;
-  Connector connector(loop, resolver, sockets);
-  std::optional<Result<std::unique_ptr<StreamSocket>>> result;
-  connector.connect("localhost", listener->local().port, seconds(20), [&](auto connected) {
-    result = std::move(connected);
-    loop.stop();
-  });
-  loop.run();
-  ASSERT_TRUE(*result) << result->error().message;
-  EXPECT_EQ((**result)->peer().port, listener->local().port);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -39,14 +40,17 @@ Result<ProcessInfo> process_info() {
   return info;
 }
 
-Result<std::uint64_t> raise_open_files_limit() {
+Result<std::uint64_t> raise_open_files_limit(std::uint64_t wanted) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno("the limit of open files", errno);
-  if (limit.rlim_cur < limit.rlim_max) {
-    limit.rlim_cur = limit.rlim_max;
-    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno("the limit of open files", errno);
-  }
-  return limit.rlim_cur;
+  if (wanted == 0) wanted = limit.rlim_max;
+  if (limit.rlim_cur == wanted) return wanted;
+  const rlimit asked{.rlim_cur = wanted, .rlim_max = std::max<rlim_t>(limit.rlim_max, wanted)};
+  if (::setrlimit(RLIMIT_NOFILE, &asked) == 0) return wanted;
+  if (errno != EPERM) return fail_errno("the limit of open files", errno);
+  return fail(ErrorCode::permission_denied, "the system allows " + std::to_string(limit.rlim_max) +
+                                                " open files, not " + std::to_string(wanted) +
+                                                " (ulimit -Hn; LimitNOFILE= of a systemd unit)");
 }
 
 }  // namespace penstock::net

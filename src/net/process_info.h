@@ -18,8 +18,9 @@ struct ProcessInfo {
 // Reads /proc: some tens of microseconds, so not per packet. Any thread.
 Result<ProcessInfo> process_info();
 
-// Raises the limit of open files as far as this process may (the hard limit) and says how far that is. Call it once at
-// start: each connection takes a descriptor, and the usual soft limit is 1024.
-Result<std::uint64_t> raise_open_files_limit();
+// Sets the limit of open files to `wanted`, or where that is 0 raises it as far as this process may (the hard limit),
+// and says what it is. Call it once at start: each connection takes a descriptor, and the usual soft limit is 1024.
+// Refusal: permission_denied where the system allows less than `wanted`, saying how much.
+Result<std::uint64_t> raise_open_files_limit(std::uint64_t wanted = 0);
 
 }  // namespace penstock::net

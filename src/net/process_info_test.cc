@@ -37,5 +37,16 @@ TEST(ProcessInfo, TheLimitOfOpenFilesIsRaisedAsFarAsItGoes) {
   EXPECT_EQ(process_info().value().open_files_limit, *limit);
 }
 
+TEST(ProcessInfo, TheLimitOfOpenFilesIsTheOneAskedForOrARefusalThatSaysWhatThereIs) {
+  const auto limit = raise_open_files_limit(200);
+  ASSERT_TRUE(limit) << limit.error().message;
+  EXPECT_EQ(process_info().value().open_files_limit, 200U);
+  // More than any kernel allows (fs.nr_open).
+  const auto refused = raise_open_files_limit(std::uint64_t{1} << 40U);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::permission_denied);
+  EXPECT_EQ(process_info().value().open_files_limit, 200U);
+}
+
 }  // namespace
 }  // namespace penstock::net

@@ -2,10 +2,8 @@
 
 #include <netinet/in.h>
 
-#include <algorithm>
 #include <array>
 #include <cstring>
-#include <span>
 
 namespace penstock::net {
 
@@ -39,9 +37,7 @@ Endpoint SocketAddress::endpoint() const {
     std::memcpy(&in, &storage, sizeof in);
     std::array<std::uint8_t, 16> bytes{};
     std::memcpy(bytes.data(), &in.sin6_addr, bytes.size());
-    static constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
-    const bool mapped = std::ranges::equal(std::span(bytes).first(kMapped.size()), kMapped);
-    return {IpAddress::from_bytes(std::span(bytes).subspan(mapped ? kMapped.size() : 0)), ntohs(in.sin6_port)};
+    return {IpAddress::from_bytes(bytes).unmapped(), ntohs(in.sin6_port)};
   }
   return {};
 }

@@ -1,6 +1,6 @@
 // A connected, ordered stream of bytes: what TLS, WebSocket and the relays run over. No operating system in sight.
 //
-// Real ones come from net/tcp.h (accepted) and net/connect.h (dialled); tests use test/support/memory_socket.h.
+// Real ones come from net/listener.h (accepted) and net/connect.h (dialled); tests use test/support/memory_socket.h.
 //
 //   OPEN --shutdown_write()--> HALF CLOSED --~StreamSocket()--> gone
 //     \--- read() or write() refuses ---> BROKEN (every later call refuses too)

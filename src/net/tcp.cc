@@ -1,14 +1,11 @@
 #include "net/tcp.h"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <system_error>
 
-#include "base/log.h"
 #include "net/port_holder.h"
 #include "net/socket_address.h"
 
@@ -16,14 +13,11 @@ namespace penstock::net {
 namespace {
 
 constexpr int kFirstUnprivilegedPort = 1024;
-constexpr auto kWarnEvery = std::chrono::minutes(1);
 
 void set_option(int fd, int level, int name, int value) {
   // None of those set here can fail on a TCP socket, and none is worth giving up a connection for.
   static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
 }
-
-FileDescriptor open_spare() { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
 // Why the system would not let us listen, in the operator's words.
 std::unexpected<Error> cannot_listen(const Endpoint& at, std::string_view setting, int errno_value) {
@@ -68,55 +62,8 @@ int listen_on(const Endpoint& at, FileDescriptor& out) {
 
 }  // namespace
 
-TcpSocket::TcpSocket(EventLoop& loop, FileDescriptor fd)
-    : fd_(std::move(fd)),
-      watch_(loop.watch(fd_.get())),
-      local_(local_endpoint(fd_.get())),
-      peer_(peer_endpoint(fd_.get())) {
-  set_option(fd_.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-}
-
-std::unexpected<Error> TcpSocket::refuse(int errno_value) const {
-  return fail_errno("connection with " + peer_.to_string(), errno_value);
-}
-
-Result<std::optional<std::size_t>> TcpSocket::read(MutableByteView into) {
-  PENSTOCK_ASSERT(!into.empty());  // 0 would read as the end of the stream
-  for (;;) {
-    const ssize_t size = ::recv(fd_.get(), into.data(), into.size(), 0);
-    if (size >= 0) return static_cast<std::size_t>(size);
-    if (errno == EAGAIN) return std::nullopt;
-    if (errno != EINTR) return refuse(errno);
-  }
-}
-
-Result<std::optional<std::size_t>> TcpSocket::write(ByteView bytes) {
-  if (bytes.empty()) return 0;
-  for (;;) {
-    const ssize_t size = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (size >= 0) return static_cast<std::size_t>(size);
-    if (errno == EAGAIN) return std::nullopt;
-    if (errno != EINTR) return refuse(errno);
-  }
-}
-
-void TcpSocket::when_readable(Task task) {
-  PENSTOCK_ASSERT(watch_);
-  watch_->when_readable(std::move(task));
-}
-
-void TcpSocket::when_writable(Task task) {
-  PENSTOCK_ASSERT(watch_);
-  watch_->when_writable(std::move(task));
-}
-
-void TcpSocket::shutdown_write() { ::shutdown(fd_.get(), SHUT_WR); }
-
-void TcpSocket::detach() { watch_.reset(); }
-
-void TcpSocket::adopt(EventLoop& loop) {
-  PENSTOCK_ASSERT(!watch_);
-  watch_ = loop.watch(fd_.get());
+TcpSocket::TcpSocket(EventLoop& loop, FileDescriptor fd) : SystemSocket(loop, std::move(fd)) {
+  set_option(descriptor(), IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
 Result<std::unique_ptr<TcpListener>> TcpListener::create(EventLoop& loop, const Endpoint& at,
@@ -132,65 +79,10 @@ Result<std::unique_ptr<TcpListener>> TcpListener::create(EventLoop& loop, const 
 }
 
 TcpListener::TcpListener(EventLoop& loop, FileDescriptor fd, Endpoint local)
-    : loop_(loop),
-      fd_(std::move(fd)),
-      watch_(loop.watch(fd_.get())),
-      spare_(open_spare()),
-      local_(local),
-      pause_(loop) {}
+    : Listener(loop, std::move(fd), local.to_string()), local_(local) {}
 
-TcpListener::~TcpListener() { stop_accepting(); }
-
-void TcpListener::on_accept(OnAccept callback) {
-  callback_ = std::move(callback);
-  arm();
-}
-
-void TcpListener::stop_accepting() {
-  pause_.cancel();
-  watch_.reset();
-  fd_.reset();
-  spare_.reset();
-}
-
-void TcpListener::arm() {
-  if (watch_) watch_->when_readable([this] { accept_some(); });
-}
-
-void TcpListener::accept_some() {
-  for (int i = 0; i < kMostAcceptsAWake; ++i) {
-    FileDescriptor fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (fd) {
-      ++accepted_;
-      callback_(std::make_unique<TcpSocket>(loop_, std::move(fd)));
-      if (!watch_) return;  // it called stop_accepting()
-      continue;
-    }
-    switch (errno) {
-      case EAGAIN: arm(); return;
-      case EMFILE:
-      case ENFILE:
-      case ENOBUFS:
-      case ENOMEM: out_of_descriptors(errno); return;
-      default: break;  // the connection died in the backlog; accept(2) hands us its network error
-    }
-  }
-  arm();
-}
-
-void TcpListener::out_of_descriptors(int errno_value) {
-  // Without shedding, a client would hang in the backlog until its own deadline, knowing nothing.
-  if (spare_) {
-    spare_.reset();
-    if (FileDescriptor refused(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)); refused) ++shed_;
-  }
-  spare_ = open_spare();
-  if (!warned_at_ || loop_.now() - *warned_at_ >= kWarnEvery) {
-    warned_at_ = loop_.now();
-    log::error("cannot accept connections: raise the limit of open files (LimitNOFILE= in the systemd unit)",
-               {{"listener", local_}, {"reason", std::generic_category().message(errno_value)}, {"shed", shed_}});
-  }
-  pause_.start(kPause, [this] { accept_some(); });
+std::unique_ptr<StreamSocket> TcpListener::socket_of(EventLoop& loop, FileDescriptor fd) {
+  return std::make_unique<TcpSocket>(loop, std::move(fd));
 }
 
 }  // namespace penstock::net

@@ -14,6 +14,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "net/asio_loop.h"
 #include "net/port_holder.h"
 #include "net/process_info.h"
+#include "net/resolver.h"
 
 namespace penstock::net {
 namespace {
@@ -316,6 +318,23 @@ TEST_F(TcpTest, AnAbandonedAttemptNeverCallsBack) {
   patience.start(std::chrono::milliseconds(20), [&] { waited = true; });
   run_until([&] { return waited; });
   EXPECT_FALSE(called);
+}
+
+// connect_test.cc in earnest: with the system's sockets and names.
+TEST(Connector, ReachesARealListenerByName) {
+  AsioLoop loop;
+  const auto listener = TcpListener::create(loop, Endpoint::parse(":0").value()).value();
+  SystemResolver resolver(loop);
+  TcpSocketFactory sockets;
+  Connector connector(loop, resolver, sockets);
+  std::optional<Result<std::unique_ptr<StreamSocket>>> result;
+  connector.connect("localhost", listener->local().port, seconds(20), [&](auto connected) {
+    result = std::move(connected);
+    loop.stop();
+  });
+  loop.run();
+  ASSERT_TRUE(*result) << result->error().message;
+  EXPECT_EQ((**result)->peer().port, listener->local().port);
 }
 
 }  // namespace

@@ -1,66 +1,22 @@
 #include "net/unix_socket.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <system_error>
 
-#include "base/log.h"
+#include "net/unix_address.h"
 
 namespace penstock::net {
 namespace {
 
-constexpr mode_t kFileMode = 0660;
 constexpr int kBacklog = 64;
 constexpr auto kPause = std::chrono::milliseconds(100);  // when no descriptor is left
 constexpr std::size_t kMostAnswerBytes = 64 * 1024 * 1024;
-
-Result<sockaddr_un> unix_address(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return fail(ErrorCode::invalid_argument, "\"" + path + "\" cannot be a socket: its path must have 1 to " +
-                                                 std::to_string(sizeof address.sun_path - 1) + " bytes");
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
-
-const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
-
-FileDescriptor unix_stream() {
-  return FileDescriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-}
-
-// Makes way for our own file: nothing at `path`, or refuses.
-Result<void> clear_path(const std::string& path, const sockaddr_un& address) {
-  struct stat found{};
-  if (::lstat(path.c_str(), &found) != 0) {
-    if (errno == ENOENT) return {};
-    return fail_errno(path, errno);
-  }
-  if (!S_ISSOCK(found.st_mode)) {
-    return fail(ErrorCode::address_in_use, path + " exists and is not a socket: move it away or choose another path");
-  }
-  const FileDescriptor probe = unix_stream();
-  if (!probe) return fail_errno("socket", errno);
-  // EAGAIN: somebody listens, and is too busy to take us.
-  if (::connect(probe.get(), generic(address), sizeof address) == 0 || errno == EAGAIN) {
-    return fail(ErrorCode::address_in_use,
-                "another process already serves " + path + ": stop it first, or choose another path");
-  }
-  if (errno != ECONNREFUSED) return fail_errno(path, errno);
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno("cannot remove the stale " + path, errno);
-  return {};
-}
 
 }  // namespace
 
@@ -115,45 +71,29 @@ class StatusSocket::Connection {
   std::size_t written_ = 0;
 };
 
-Result<std::unique_ptr<StatusSocket>> StatusSocket::create(EventLoop& loop, std::string path, Handler handler) {
-  PENSTOCK_TRY(const sockaddr_un address, unix_address(path));
+Result<std::unique_ptr<StatusSocket>> StatusSocket::create(EventLoop& loop, const std::string& path, Handler handler) {
   namespace fs = std::filesystem;
   if (const fs::path directory = fs::path(path).parent_path(); !directory.empty()) {
     std::error_code error;
     fs::create_directories(directory, error);  // 0777 less the umask, which is 022 for every service
     if (error) return fail_errno("cannot make the directory " + directory.string(), error.value());
   }
-  PENSTOCK_TRY_VOID(clear_path(path, address));
-
-  FileDescriptor fd = unix_stream();
-  if (!fd) return fail_errno("socket", errno);
-  // Before bind(), so that the file never exists with a wider mode; after it, because the umask may have narrowed it.
-  if (::fchmod(fd.get(), kFileMode) != 0 || ::bind(fd.get(), generic(address), sizeof address) != 0 ||
-      ::chmod(path.c_str(), kFileMode) != 0 || ::listen(fd.get(), kBacklog) != 0) {
-    return fail_errno("cannot make the status socket " + path, errno);
-  }
-  return std::unique_ptr<StatusSocket>(new StatusSocket(loop, std::move(path), std::move(fd), std::move(handler)));
+  PENSTOCK_TRY(auto listening, UnixPath::listen(path, kBacklog));
+  return std::unique_ptr<StatusSocket>(
+      new StatusSocket(loop, std::move(listening.fd), std::move(listening.file), std::move(handler)));
 }
 
-StatusSocket::StatusSocket(EventLoop& loop, std::string path, FileDescriptor fd, Handler handler)
+StatusSocket::StatusSocket(EventLoop& loop, FileDescriptor fd, UnixPath file, Handler handler)
     : loop_(loop),
-      path_(std::move(path)),
       fd_(std::move(fd)),
+      file_(std::move(file)),
       watch_(loop.watch(fd_.get())),
       pause_(loop),
       handler_(std::move(handler)) {
-  struct stat made{};
-  if (::stat(path_.c_str(), &made) == 0) {
-    device_ = made.st_dev;
-    inode_ = made.st_ino;
-  }
   watch_->when_readable([this] { accept_some(); });
 }
 
-StatusSocket::~StatusSocket() {
-  struct stat found{};
-  if (::lstat(path_.c_str(), &found) == 0 && found.st_dev == device_ && found.st_ino == inode_) ::unlink(path_.c_str());
-}
+StatusSocket::~StatusSocket() = default;
 
 void StatusSocket::accept_some() {
   for (;;) {

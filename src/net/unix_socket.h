@@ -9,12 +9,9 @@
 // The request is one line of at most kMostRequestBytes and may be empty; the end of the client's stream ends it too.
 // Each connection has kPatience for its request and again for taking its answer; then it is closed.
 //
-// Who may ask is decided by the file: mode 0660, owner and group of the process.
-// Ownership  the socket owns its file and removes it, unless another process has replaced it meanwhile.
+// Ownership  the socket owns its file (unix_path.h), which says who may ask: mode 0660.
 // Threads    StatusSocket: the loop's. ask_status() blocks and belongs in a command-line tool, not on a loop.
 #pragma once
-
-#include <sys/types.h>
 
 #include <functional>
 #include <list>
@@ -25,6 +22,7 @@
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "net/file_descriptor.h"
+#include "net/unix_path.h"
 
 namespace penstock::net {
 
@@ -40,25 +38,23 @@ class StatusSocket {
   // Makes the directory if it is missing (0755) and replaces the file of a process that is gone. Refusals:
   // address_in_use (a live process serves it, or the file is no socket), permission_denied, invalid_argument (too long
   // a path).
-  static Result<std::unique_ptr<StatusSocket>> create(EventLoop& loop, std::string path, Handler handler);
+  static Result<std::unique_ptr<StatusSocket>> create(EventLoop& loop, const std::string& path, Handler handler);
   ~StatusSocket();
   StatusSocket(const StatusSocket&) = delete;
   StatusSocket& operator=(const StatusSocket&) = delete;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
 
  private:
   class Connection;
 
-  StatusSocket(EventLoop& loop, std::string path, FileDescriptor fd, Handler handler);
+  StatusSocket(EventLoop& loop, FileDescriptor fd, UnixPath file, Handler handler);
   void accept_some();
   void drop(Connection* connection);
 
   EventLoop& loop_;
-  std::string path_;
-  dev_t device_ = 0;  // of the file made here, to know it again
-  ino_t inode_ = 0;
   FileDescriptor fd_;
+  UnixPath file_;
   std::unique_ptr<Watch> watch_;
   Timer pause_;
   Handler handler_;

@@ -1,5 +1,7 @@
 #include "packet/packet.h"
 
+#include <cxxabi.h>
+
 #include <array>
 
 #include "base/result.h"
@@ -15,20 +17,33 @@ constexpr std::array<std::size_t, kClasses> kSpares{4096, 2048, 64, 32};
 
 struct FreeLists {
   std::array<std::vector<std::uint8_t*>, kClasses> spare;
+  FreeLists() = default;
+  FreeLists(const FreeLists&) = delete;
+  FreeLists& operator=(const FreeLists&) = delete;
   ~FreeLists() {
-    for (auto& list : spare) {
+    for (auto& list : spare)
       for (auto* buffer : list) delete[] buffer;
-      list.clear();
-    }
-    gone = true;
   }
-  // Packets may outlive the thread's free lists (static destruction): then they are simply deleted.
-  static thread_local bool gone;
 };
-thread_local bool FreeLists::gone = false;
 
-FreeLists& free_lists() {
-  static thread_local FreeLists lists;
+// Not thread_local themselves: MinGW takes a thread's variables away before it runs their destructors. So these two
+// need none, and the lists are told of the thread's end by the call that destructors are registered with.
+thread_local FreeLists* lists = nullptr;
+thread_local bool thread_ends = false;
+
+void end_lists(void* mine) {
+  delete static_cast<FreeLists*>(mine);
+  lists = nullptr;
+  thread_ends = true;
+}
+
+// Null once they are gone: a packet that outlives them (static destruction) is simply deleted.
+FreeLists* free_lists() {
+  if (lists == nullptr && !thread_ends) {
+    static char this_program;
+    lists = new FreeLists;
+    abi::__cxa_thread_atexit(end_lists, lists, &this_program);
+  }
   return lists;
 }
 
@@ -43,8 +58,8 @@ std::size_t class_of(std::size_t capacity) {
 std::uint8_t* Packet::allocate_buffer(std::size_t& capacity) {
   const std::size_t size_class = class_of(capacity);
   capacity = kClassSizes[size_class];
-  if (!FreeLists::gone) {
-    auto& spare = free_lists().spare[size_class];
+  if (FreeLists* const mine = free_lists()) {
+    auto& spare = mine->spare[size_class];
     if (!spare.empty()) {
       auto* buffer = spare.back();
       spare.pop_back();
@@ -56,8 +71,8 @@ std::uint8_t* Packet::allocate_buffer(std::size_t& capacity) {
 
 void Packet::free_buffer(std::uint8_t* buffer, std::size_t capacity) {
   const std::size_t size_class = class_of(capacity);
-  if (!FreeLists::gone) {
-    auto& spare = free_lists().spare[size_class];
+  if (FreeLists* const mine = free_lists()) {
+    auto& spare = mine->spare[size_class];
     if (spare.size() < kSpares[size_class]) {
       spare.push_back(buffer);
       return;
@@ -82,6 +97,15 @@ Packet Packet::copy_of(ByteView bytes) {
   Packet packet = with_size(bytes.size());
   std::memcpy(packet.mutable_bytes().data(), bytes.data(), bytes.size());
   return packet;
+}
+
+Packet Packet::clone() const {
+  Packet copy = copy_of(bytes());
+  copy.source = source;
+  copy.member = member;
+  copy.answers = answers;
+  copy.offload = offload;
+  return copy;
 }
 
 }  // namespace penstock

@@ -52,6 +52,8 @@ class Packet {
   // `size` bytes (at most kMaxSize), not zeroed.
   static Packet with_size(std::size_t size);
   static Packet copy_of(ByteView bytes);
+  // A copy with all that is known about this one.
+  Packet clone() const;
 
   Packet(Packet&& other) noexcept { swap(other); }
   Packet& operator=(Packet&& other) noexcept {
@@ -78,6 +80,10 @@ class Packet {
 
   // The session that sent it; none for packets of an exit or of the gateway itself.
   SessionId source;
+  // The numbers of the member that sent it and of the one it answers, as access rules know them
+  // (router/access_policy.h); 0: nobody.
+  std::uint32_t member = 0;
+  std::uint32_t answers = 0;
   Offload offload;
 
  private:
@@ -88,6 +94,8 @@ class Packet {
     std::swap(size_, other.size_);
     std::swap(capacity_, other.capacity_);
     std::swap(source, other.source);
+    std::swap(member, other.member);
+    std::swap(answers, other.answers);
     std::swap(offload, other.offload);
   }
 

@@ -5,7 +5,7 @@
 namespace penstock {
 namespace {
 
-constexpr std::size_t kFirstSlots = 16;
+constexpr std::size_t kFirstSlots = 4;
 // A ring of this many slots (8 KiB) is kept until clear(); a larger one shrinks while it drains.
 constexpr std::size_t kKeptSlots = 256;
 
@@ -13,12 +13,19 @@ constexpr std::size_t kKeptSlots = 256;
 
 bool PacketQueue::push(Packet&& packet) {
   const std::size_t cost = cost_of(packet);
-  if (bytes_ > max_bytes_ || cost > max_bytes_ - bytes_) return false;
+  if (count_ >= max_packets_ || bytes_ > max_bytes_ || cost > max_bytes_ - bytes_) return false;
   if (count_ == slots_) resize_ring(slots_ == 0 ? kFirstSlots : slots_ * 2);
   ring_[(head_ + count_) & (slots_ - 1)] = std::move(packet);
   ++count_;
   bytes_ += cost;
   return true;
+}
+
+std::size_t PacketQueue::room() const {
+  const std::size_t bytes = bytes_ < max_bytes_ ? max_bytes_ - bytes_ : 0;
+  const std::size_t packets = max_packets_ - count_;
+  const std::size_t smallest = Packet::footprint_of(0);
+  return packets < bytes / smallest ? packets * smallest : bytes;
 }
 
 std::optional<Packet> PacketQueue::pop() {
@@ -35,6 +42,10 @@ std::size_t PacketQueue::pop_into(PacketBatch& out, std::size_t max_bytes) {
     out.push_back(take_front());
   }
   return taken;
+}
+
+void PacketQueue::release_idle_memory() {
+  if (count_ == 0 && slots_ > kFirstSlots) clear();
 }
 
 void PacketQueue::clear() {

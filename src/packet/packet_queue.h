@@ -1,6 +1,8 @@
-// A first-in first-out queue of packets, bounded in bytes: what stands between a sender and a link that is slower.
+// A first-in first-out queue of packets, bounded in bytes and in number: what stands between a sender and a link that
+// is slower.
 //
-// Always true    size_bytes() <= max_bytes(); packets leave in the order in which they came.
+// Always true    size_bytes() <= max_bytes(), packets() <= max_packets(); packets leave in the order in which they
+//                came.
 // Memory         a packet counts with the memory that it holds (Packet::footprint), so no mixture of sizes makes the
 //                queue hold more than its bound. A ring that doubles while it grows and is halved while it drains: a
 //                queue that stays busy allocates nothing, one that stood empty holds next to nothing.
@@ -9,6 +11,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -21,7 +24,8 @@ class PacketQueue {
   // What `packet` counts against the bound.
   static std::size_t cost_of(const Packet& packet) { return packet.footprint(); }
 
-  explicit PacketQueue(std::size_t max_bytes) : max_bytes_(max_bytes) {}
+  explicit PacketQueue(std::size_t max_bytes, std::size_t max_packets = std::numeric_limits<std::size_t>::max())
+      : max_bytes_(max_bytes), max_packets_(max_packets) {}
 
   // False: the queue is full and `packet` still holds what it held.
   bool push(Packet&& packet);
@@ -38,8 +42,13 @@ class PacketQueue {
   // The cost of all that is queued.
   std::size_t size_bytes() const { return bytes_; }
   std::size_t max_bytes() const { return max_bytes_; }
+  std::size_t max_packets() const { return max_packets_; }
+  // What packets may cost together that surely fit, whatever their sizes.
+  std::size_t room() const;
   // What fits beside it is from now on less or more; what is queued already stays, even above a lowered bound.
   void set_max_bytes(std::size_t max_bytes) { max_bytes_ = max_bytes; }
+  // Gives back what it keeps for the packets to come, if it is empty and that is worth it.
+  void release_idle_memory();
   // Drops everything and gives the memory back.
   void clear();
 
@@ -56,6 +65,7 @@ class PacketQueue {
   std::size_t count_ = 0;
   std::size_t bytes_ = 0;
   std::size_t max_bytes_;
+  std::size_t max_packets_;
 };
 
 }  // namespace penstock

@@ -31,6 +31,29 @@ TEST(PacketQueue, PacketsLeaveInTheOrderInWhichTheyCame) {
   EXPECT_EQ(queue.size_bytes(), 0U);
 }
 
+TEST(PacketQueue, ItIsFullOfPacketsBeforeItIsFullOfBytesWhereTheyAreSmall) {
+  PacketQueue queue(1 << 20, 3);
+  for (std::uint32_t i = 0; i < 3; ++i) EXPECT_TRUE(queue.push(numbered(i)));
+  Packet fourth = numbered(3);
+  EXPECT_FALSE(queue.push(std::move(fourth)));
+  EXPECT_EQ(number_of(fourth), 3U);
+  EXPECT_EQ(queue.room(), 0U);
+  EXPECT_EQ(number_of(*queue.pop()), 0U);
+  EXPECT_TRUE(queue.push(std::move(fourth)));
+  EXPECT_EQ(queue.packets(), queue.max_packets());
+}
+
+TEST(PacketQueue, WhatCostsNoMoreThanItsRoomFitsWhateverTheSizes) {
+  for (const std::size_t size : {4U, 100U, 1000U}) {
+    for (const std::size_t packets : {10U, 1000U}) {
+      PacketQueue queue(50'000, packets);
+      ASSERT_TRUE(queue.push(numbered(0, 20)));
+      for (std::size_t room = queue.room(); room >= Packet::footprint_of(size); room -= Packet::footprint_of(size))
+        ASSERT_TRUE(queue.push(numbered(1, size)));
+    }
+  }
+}
+
 TEST(PacketQueue, AFullQueueLeavesThePacketWithTheCaller) {
   PacketQueue queue(2 * Packet::footprint_of(100));
   EXPECT_TRUE(queue.push(numbered(0)));
@@ -75,6 +98,21 @@ TEST(PacketQueue, ALoweredBoundKeepsWhatIsThere) {
   EXPECT_FALSE(queue.push(numbered(9))) << "356 of 500 are taken";
   queue.pop();
   EXPECT_TRUE(queue.push(numbered(9)));
+}
+
+TEST(PacketQueue, AnIdleOneGivesItsRingBackUnlessThatIsSmall) {
+  PacketQueue queue(1 << 20);
+  for (std::uint32_t i = 0; i < 100; ++i) queue.push(numbered(i));
+  queue.release_idle_memory();
+  EXPECT_EQ(queue.packets(), 100U) << "not while there is something in it";
+  while (queue.pop()) continue;
+  queue.release_idle_memory();
+  EXPECT_EQ(queue.slots(), 0U);
+  queue.push(numbered(1));
+  const std::size_t small = queue.slots();
+  queue.pop();
+  queue.release_idle_memory();
+  EXPECT_EQ(queue.slots(), small);
 }
 
 TEST(PacketQueue, TheRingGrowsAndGivesMemoryBackWhileItDrains) {

@@ -174,6 +174,7 @@ Result<ControlMessage> parse_auth_response(Fields fields) {
   fields.read("keepalive", message.keepalive_seconds);
   fields.read("grace", message.grace_seconds);
   fields.read("gateways", message.gateways);
+  fields.read("sites", message.sites);
   fields.read("receive", message.receive);
   fields.read("resumed", message.resumed);
   fields.require_at_least("mtu", message.mtu, kMinMtu);
@@ -192,6 +193,7 @@ Result<ControlMessage> parse_config(Fields fields) {
   fields.read("routes", message.routes);
   fields.read("exclude", message.exclude);
   fields.read("dns", message.dns);
+  fields.read("sites", message.sites);
   return fields.finish(std::move(message));
 }
 
@@ -344,6 +346,7 @@ std::string to_json(const AuthResponse& message) {
   if (message.keepalive_seconds) object["keepalive"] = *message.keepalive_seconds;
   if (message.grace_seconds) object["grace"] = *message.grace_seconds;
   if (!message.gateways.empty()) object["gateways"] = message.gateways;
+  if (!message.sites.empty()) object["sites"] = texts(message.sites);
   if (message.receive) object["receive"] = to_object(*message.receive);
   if (message.resumed) object["resumed"] = true;
   return dump(object);
@@ -362,6 +365,7 @@ std::string to_json(const ConfigEvent& message) {
   object["routes"] = texts(message.routes);
   object["exclude"] = texts(message.exclude);
   if (message.dns) object["dns"] = to_object(*message.dns);
+  if (!message.sites.empty()) object["sites"] = texts(message.sites);
   return dump(object);
 }
 

@@ -76,6 +76,7 @@ struct AuthResponse {
   std::optional<std::uint32_t> keepalive_seconds;  // "keepalive"
   std::optional<std::uint32_t> grace_seconds;      // "grace"
   std::vector<std::string> gateways;
+  std::vector<Prefix> sites;  // subnets behind the client itself, to which others send by way of it
   std::optional<Receive> receive;
   bool resumed = false;  // the session that was asked for, with its address and bindings
   friend bool operator==(const AuthResponse&, const AuthResponse&) = default;
@@ -100,6 +101,7 @@ struct ConfigEvent {
   std::vector<Prefix> routes;
   std::vector<Prefix> exclude;
   std::optional<DnsSettings> dns;
+  std::vector<Prefix> sites;
   friend bool operator==(const ConfigEvent&, const ConfigEvent&) = default;
 };
 

@@ -30,6 +30,7 @@ TEST(Messages, AreWrittenExactlySoAndReadBack) {
   full.keepalive_seconds = 15;
   full.grace_seconds = 300;
   full.gateways = {"wss://b.example/"};
+  full.sites = {prefix("192.168.7.0/24")};
   full.receive = Receive{};
   full.resumed = true;
   const Receive receive{.max_packet = 65535, .gso = {"tcp4", "udp6"}, .batch_bytes = 262144, .mtu = 1420};
@@ -54,7 +55,7 @@ TEST(Messages, AreWrittenExactlySoAndReadBack) {
        R"("server_ip":"10.100.0.1","mtu":1420,"assigned_ip6":"fd00::2","subnet6":"fd00::/64","server_ip6":"fd00::1",)"
        R"("routes":["0.0.0.0/0","::/0"],"exclude":["192.168.0.0/16"],)"
        R"("dns":{"servers":["10.100.0.1"],"search":["lan"],"split":["corp.example"]},"lease":"opaque",)"
-       R"("keepalive":15,"grace":300,"gateways":["wss://b.example/"],)"
+       R"("keepalive":15,"grace":300,"gateways":["wss://b.example/"],"sites":["192.168.7.0/24"],)"
        R"("receive":{"max_packet":65535,"gso":[],"batch_bytes":65536,"mtu":1420},"resumed":true})"},
       {AuthResponse{.success = false, .error = "invalid token"},
        R"({"type":"auth_response","success":false,"error":"invalid token"})"},
@@ -64,6 +65,8 @@ TEST(Messages, AreWrittenExactlySoAndReadBack) {
       {ConfigEvent{}, R"({"type":"config","routes":[],"exclude":[]})"},
       {ConfigEvent{.routes = {prefix("10.0.0.0/8")}, .exclude = {}, .dns = DnsSettings{}},
        R"({"type":"config","routes":["10.0.0.0/8"],"exclude":[],"dns":{"servers":[],"search":[],"split":[]}})"},
+      {ConfigEvent{.sites = {prefix("fd07::/64")}},
+       R"({"type":"config","routes":[],"exclude":[],"sites":["fd07::/64"]})"},
       {Notice{"80 % used"}, R"({"type":"notice","text":"80 % used"})"},
       {Goodbye{.reason = "shutting down"}, R"({"type":"goodbye","reason":"shutting down"})"},
       {Goodbye{.reason = "upgrade", .reconnect_after_seconds = 5},

@@ -17,20 +17,24 @@ enum class Drop : std::uint8_t {
   spoofed_source,     // the source is no address of the session that sent it
   no_session,         // to an address of the VPN subnet that no session has
   no_route,           // to an address that no exit takes
-  multicast,          // to a group or broadcast address
+  multicast,          // to a group or broadcast address, and not of a kind that goes to everybody (discovery.h)
   session_detached,   // the receiver's link is gone and it may come back
   session_gone,       // the receiver left while the packet was on its way
   queue_full,         // the receiver does not keep up
   crossing_full,      // the other event loop does not keep up
   interface_refused,  // the kernel did not take it
   not_answered,       // to the gateway's own address, where nothing answers it
+  access_denied,      // no rule of the LAN lets the sender reach the receiver
+  discovery_off,      // to everybody, where lan.discovery is off
+  discovery_rate,     // to everybody, above lan.discovery_rate or what the gateway copies in all
 };
-inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(Drop::not_answered) + 1;
+inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(Drop::discovery_rate) + 1;
 
 constexpr std::string_view to_string(Drop reason) {
   constexpr std::array<std::string_view, kDropReasons> kNames{
-      "malformed",    "spoofed_source", "no_session",    "no_route",          "multicast",   "session_detached",
-      "session_gone", "queue_full",     "crossing_full", "interface_refused", "not_answered"};
+      "malformed",        "spoofed_source", "no_session",    "no_route",      "multicast",
+      "session_detached", "session_gone",   "queue_full",    "crossing_full", "interface_refused",
+      "not_answered",     "access_denied",  "discovery_off", "discovery_rate"};
   return kNames[static_cast<std::size_t>(reason)];
 }
 

@@ -12,13 +12,16 @@
 // Waiters are served first come, first served, one at a time, each once: whoever was served and has more to send goes
 // to the back of the line. So several waiting sources share a slow port evenly and none of their packets is dropped.
 //
+// What goes to everybody on the LAN (discovery.h) is not sent but offered: a port that takes part makes its own copies.
+//
 // Threads     A port belongs to one shard and is used on that shard's loop only; a waiting source lives on the shard of
 //             the session that it feeds, so credit never crosses loops. Packets for another shard go through its ring.
 // Ownership   The port owns a packet from send() on. A waiter unregisters itself (cancel_wait) before it dies.
 #pragma once
 
 #include <cstddef>
-#include <deque>
+#include <list>
+#include <span>
 
 #include "packet/packet.h"
 
@@ -42,6 +45,8 @@ class Port {
 
   // Takes every packet of `batch` and leaves it empty.
   virtual void send(PacketBatch& batch) = 0;
+  // Packets for everybody on the LAN but their senders: a port that takes part copies those that are for it.
+  virtual void flood(std::span<const Packet> /*packets*/) {}
   // How much send() would take now without dropping a packet, in bytes of Packet::footprint(); 0 while full.
   virtual std::size_t credit() const = 0;
 
@@ -60,7 +65,7 @@ class Port {
   }
 
  private:
-  std::deque<CreditWaiter*> waiters_;
+  std::list<CreditWaiter*> waiters_;  // an empty one holds no memory
 };
 
 }  // namespace penstock::router

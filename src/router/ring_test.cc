@@ -3,14 +3,37 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <memory>
-#include <semaphore>
+#include <mutex>
 #include <thread>
 
 #include "packet/packet.h"
 
 namespace penstock::router {
 namespace {
+
+// Counts wake-ups and sleeps until there is one. Not std::counting_semaphore, which hangs now and then under MinGW.
+class WakeUps {
+ public:
+  void release() {
+    {
+      const std::lock_guard lock(mutex_);
+      ++count_;
+    }
+    some_.notify_one();
+  }
+  void acquire() {
+    std::unique_lock lock(mutex_);
+    some_.wait(lock, [&] { return count_ > 0; });
+    --count_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable some_;
+  std::size_t count_ = 0;
+};
 
 TEST(Ring, GivesBackInOrderWhatWasPushed) {
   Ring<int> ring(4);
@@ -72,7 +95,7 @@ TEST(Ring, TheConsumerIsWokenOnceAfterItParked) {
 TEST(Ring, TwoThreadsLoseNoPacketAndNoWakeUp) {
   constexpr std::uint32_t kPackets = 50000;
   Ring<Packet> ring(8);
-  std::counting_semaphore<> wake_ups(0);
+  WakeUps wake_ups;
 
   std::thread producer([&] {
     for (std::uint32_t sent = 0; sent < kPackets;) {

@@ -5,9 +5,26 @@
 namespace penstock::router {
 
 Session::Session(SessionSpec spec, DropCounters& drops)
-    : spec_(std::move(spec)), drops_(&drops), queue_(spec_.queue_bytes) {
+    : spec_(std::move(spec)), drops_(&drops), queue_(spec_.queue_bytes, spec_.queue_packets) {
   PENSTOCK_ASSERT(spec_.usage != nullptr);
   for (const Prefix& prefix : spec_.prefixes) guard_.add(prefix);
+}
+
+void Session::set_sites(std::vector<Prefix> sites) {
+  sites_ = std::move(sites);
+  guard_ = {};
+  for (const Prefix& prefix : spec_.prefixes) guard_.add(prefix);
+  for (const Prefix& site : sites_) guard_.add_site(site);
+}
+
+void Session::set_access_policy(std::shared_ptr<const AccessPolicy> policy, const Clock& clock) {
+  if (policy == nullptr) {
+    gate_.reset();
+  } else if (gate_) {
+    gate_->set_policy(std::move(policy));
+  } else {
+    gate_ = std::make_unique<AccessGate>(std::move(policy), clock, spec_.id, spec_.member);
+  }
 }
 
 bool Session::attach(SessionLink& link, std::uint64_t attachment, std::string_view reason) {
@@ -44,6 +61,15 @@ void Session::send(PacketBatch& batch) {
     batch.clear();
     return;
   }
+  if (gate_) {
+    const TimePoint now = gate_->now();
+    const std::size_t denied = std::erase_if(batch, [&](const Packet& packet) { return !gate_->admits(packet, now); });
+    if (denied != 0) drops_->count(Drop::access_denied, denied);
+  }
+  enqueue(batch);
+}
+
+void Session::enqueue(PacketBatch& batch) {
   const bool was_empty = queue_.empty();
   for (Packet& packet : batch) {
     if (!queue_.push(std::move(packet))) drops_->count(Drop::queue_full);
@@ -53,10 +79,18 @@ void Session::send(PacketBatch& batch) {
   if (was_empty && !queue_.empty()) link_->packets_waiting();
 }
 
-std::size_t Session::credit() const {
-  if (link_ == nullptr || queue_.size_bytes() >= queue_.max_bytes()) return 0;
-  return queue_.max_bytes() - queue_.size_bytes();
+void Session::flood(std::span<const Packet> packets) {
+  if (link_ == nullptr) return;
+  const TimePoint now = gate_ ? gate_->now() : TimePoint{};
+  PacketBatch copies;
+  for (const Packet& packet : packets) {
+    if (packet.source == spec_.id || (gate_ && !gate_->admits_to_everybody(packet, spec_.prefixes, now))) continue;
+    copies.push_back(packet.clone());
+  }
+  if (!copies.empty()) enqueue(copies);
 }
+
+std::size_t Session::credit() const { return link_ == nullptr ? 0 : queue_.room(); }
 
 void Session::take(PacketBatch& into, std::size_t bytes) {
   const std::size_t before = into.size();

@@ -5,13 +5,15 @@
 //
 //   DETACHED --attach(link)--> ATTACHED --detach()--> DETACHED     (for how long: session/registry.h)
 //
-// As a Port it is what the route table points at. Its credit is the free room of the queue.
+// As a Port it is what the route table points at. Its credit is the free room of the queue. Where the LAN is
+// isolated, its AccessGate says which packets may come in.
 //
 // Ownership   its Shard owns it. The link is borrowed: it detaches itself before it dies.
 // Threads     its shard's loop only; its Usage may be read by anybody.
 #pragma once
 
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +21,8 @@
 
 #include "base/event_loop.h"
 #include "packet/packet_queue.h"
+#include "router/access_gate.h"
+#include "router/discovery.h"
 #include "router/drop.h"
 #include "router/meter.h"
 #include "router/port.h"
@@ -35,6 +39,8 @@ class SessionLink {
   virtual void packets_waiting() = 0;
   // Another link has the session now, or it was ended: say goodbye with these words and close. detach() has happened.
   virtual void end(std::string_view reason) = 0;
+  // The subnets behind clients are others from now on: Shard::sites(), or this session's own.
+  virtual void sites_changed() {}
   // Calls back with true as soon as the peer shows that it lives, with false when `patience` has passed or it is gone.
   virtual void probe(Duration patience, std::move_only_function<void(bool alive)> answer) = 0;
 
@@ -52,9 +58,11 @@ struct Usage {
 struct SessionSpec {
   SessionId id;
   std::string name;              // of the credential, for logs
-  std::vector<Prefix> prefixes;  // its addresses (/32, /128) and the subnets behind it
-  std::size_t queue_bytes = 0;   // bound of the queue towards it
+  std::vector<Prefix> prefixes;  // its addresses (/32, /128)
+  std::size_t queue_bytes = 0;   // bounds of the queue towards it
+  std::size_t queue_packets = std::numeric_limits<std::size_t>::max();
   std::shared_ptr<Usage> usage;  // shared with the registry; never null
+  std::uint32_t member = 0;      // whose it is, as access rules count (access_policy.h)
 };
 
 class Session final : public Port {
@@ -64,7 +72,16 @@ class Session final : public Port {
   const SessionSpec& spec() const { return spec_; }
   SessionId id() const { return spec_.id; }
   const SourceGuard& source_guard() const { return guard_; }
+  // The subnets behind the client, from and to which it carries packets too.
+  void set_sites(std::vector<Prefix> sites);
+  const std::vector<Prefix>& sites() const { return sites_; }
+  // The rules for what reaches it; null: everybody does. `clock` outlives the session.
+  void set_access_policy(std::shared_ptr<const AccessPolicy> policy, const Clock& clock);
+  // Null where everybody reaches everybody.
+  AccessGate* gate() { return gate_.get(); }
   Meter& meter() { return spec_.usage->meter; }
+  // How much it may still say to everybody.
+  TokenBucket& discovery() { return discovery_; }
 
   SessionLink* link() const { return link_; }
   // Links are numbered by the registry as they are admitted. The session goes to `link`, and the one before it is ended
@@ -76,16 +93,25 @@ class Session final : public Port {
   void detach();
 
   void send(PacketBatch& batch) override;
+  // Nothing while it has no link, and nothing that it sent itself.
+  void flood(std::span<const Packet> packets) override;
   std::size_t credit() const override;
   // For the link: appends the oldest packets, up to `bytes`, charges them as down, and grants credit to who waits.
   void take(PacketBatch& into, std::size_t bytes);
+  // Gives back what the queue keeps for its next packets.
+  void release_idle_memory() { queue_.release_idle_memory(); }
   bool has_packets() const { return !queue_.empty(); }
   std::size_t queued_bytes() const { return queue_.size_bytes(); }
 
  private:
+  void enqueue(PacketBatch& batch);
+
   SessionSpec spec_;
   DropCounters* drops_;
   SourceGuard guard_;
+  std::vector<Prefix> sites_;
+  std::unique_ptr<AccessGate> gate_;
+  TokenBucket discovery_;
   PacketQueue queue_;
   SessionLink* link_ = nullptr;
   std::uint64_t attachment_ = 0;

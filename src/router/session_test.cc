@@ -93,6 +93,27 @@ TEST_F(SessionTest, ASlowReaderLosesPacketsAndNeverGrows) {
   EXPECT_GT(drops.of(Drop::queue_full), 900U);
 }
 
+TEST_F(SessionTest, AQueueIsBoundedInPacketsToo) {
+  Session few({.id = {.slot = 2, .generation = 1},
+               .name = "carol",
+               .prefixes = {},
+               .queue_bytes = 1000000,
+               .queue_packets = 10,
+               .usage = usage},
+              drops);
+  ASSERT_TRUE(few.attach(link, 1, ""));
+  for (int i = 0; i < 25; ++i) {
+    auto batch = batch_of(ip_packet("10.0.0.9", "10.0.0.2", "x"));
+    few.send(batch);
+  }
+  EXPECT_EQ(drops.of(Drop::queue_full), 15U);
+  EXPECT_EQ(few.credit(), 0U);
+  PacketBatch taken;
+  few.take(taken, 1000000);
+  EXPECT_EQ(taken.size(), 10U);
+  EXPECT_GT(few.credit(), 0U);
+}
+
 TEST_F(SessionTest, ALaterLinkEndsTheOneBeforeAndAnEarlierOneIsTurnedAway) {
   FakeLink newer;
   ASSERT_TRUE(session.attach(link, 1, ""));

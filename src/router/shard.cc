@@ -1,17 +1,26 @@
 #include "router/shard.h"
 
+#include <algorithm>
+
 #include "base/result.h"
 
 namespace penstock::router {
 
 Shard::Shard(std::uint16_t index, EventLoop& loop)
-    : index_(index), loop_(&loop), router_(index, [this](PortId to, PacketBatch& batch) { cross(to, batch); }) {}
+    : index_(index),
+      loop_(&loop),
+      router_(
+          index, [this](PortId to, PacketBatch& batch) { cross(to, batch); },
+          [this](Task task) { loop_->post(std::move(task)); }) {}
 
 Shard::~Shard() = default;
 
 void Shard::connect(const std::vector<std::unique_ptr<Shard>>& shards) {
+  const auto flood_budget = std::make_shared<FloodBudget>();
   for (const auto& shard : shards) {
     PENSTOCK_ASSERT(shards[shard->index_] == shard);
+    PENSTOCK_ASSERT(shard->sessions_.empty());
+    shard->flood_budget_ = flood_budget;
     shard->incoming_.clear();
     shard->shards_.clear();
     for (const auto& other : shards) {
@@ -66,10 +75,28 @@ void Shard::drain(Lane& lane) {
   } while (!lane.ring.park());
 }
 
+void Shard::set_discovery(const DiscoverySettings& settings) {
+  router_.set_discovery(Discovery(settings, flood_budget_, *loop_), std::max<std::size_t>(shards_.size(), 1));
+}
+
+void Shard::set_access_policy(std::shared_ptr<const AccessPolicy> policy) {
+  access_policy_ = std::move(policy);
+  for (const auto& [slot, session] : sessions_) session->set_access_policy(access_policy_, *loop_);
+}
+
+void Shard::set_sites(std::vector<Prefix> sites) {
+  sites_ = std::move(sites);
+  for (const auto& [slot, session] : sessions_) {
+    if (SessionLink* link = session->link()) link->sites_changed();
+  }
+}
+
 PortId Shard::open_session(SessionSpec spec) {
   auto session = std::make_unique<Session>(std::move(spec), router_.drops());
+  session->set_access_policy(access_policy_, *loop_);
   const PortId id = router_.add_port(*session);
   sessions_[id.slot] = std::move(session);
+  flood_budget_->add_receiver();
   return id;
 }
 
@@ -87,6 +114,7 @@ void Shard::close_session(PortId id, std::string_view reason) {
   if (link != nullptr) link->end(reason);
   router_.remove_port(id);
   sessions_.erase(id.slot);
+  flood_budget_->remove_receiver();
 }
 
 }  // namespace penstock::router

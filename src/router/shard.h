@@ -41,6 +41,15 @@ class Shard {
   EventLoop& loop() { return *loop_; }
   Router& router() { return router_; }
 
+  // What goes to everybody from now on. After connect(), where there are several shards.
+  void set_discovery(const DiscoverySettings& settings);
+
+  // Who may reach whom among the sessions from now on; null: everybody everybody.
+  void set_access_policy(std::shared_ptr<const AccessPolicy> policy);
+  // All subnets behind clients, of whatever shard; tells the links.
+  void set_sites(std::vector<Prefix> sites);
+  const std::vector<Prefix>& sites() const { return sites_; }
+
   // A session without link; its PortId is what routes point at.
   PortId open_session(SessionSpec spec);
   // Null when it is gone.
@@ -68,6 +77,9 @@ class Shard {
   std::unordered_map<std::uint32_t, std::unique_ptr<Session>> sessions_;  // by slot
   std::vector<std::unique_ptr<Lane>> incoming_;                           // by the index of the shard that fills it
   std::vector<Shard*> shards_;
+  std::shared_ptr<const AccessPolicy> access_policy_;  // with the sessions and the other shards
+  std::vector<Prefix> sites_;
+  std::shared_ptr<FloodBudget> flood_budget_ = std::make_shared<FloodBudget>();  // connect() gives all shards one
 };
 
 }  // namespace penstock::router

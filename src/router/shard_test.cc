@@ -62,6 +62,36 @@ TEST_F(ShardTest, APacketForASessionOfAnotherLoopCrossesInARing) {
   EXPECT_EQ(test::payload_of(taken[1]), "two");
 }
 
+TEST_F(ShardTest, WhatGoesToEverybodyReachesTheSessionsOfAllLoopsButItsSender) {
+  const PortId carol = shards[0]->open_session(spec(2, "10.0.0.4"));
+  const PortId dave = shards[1]->open_session(spec(3, "10.0.0.5"));
+  const PortId away = shards[1]->open_session(spec(4, "10.0.0.6"));
+  FakeLink alices;
+  FakeLink carols;
+  FakeLink daves;
+  shards[0]->session(alice)->attach(alices, 1, "");
+  shards[0]->session(carol)->attach(carols, 1, "");
+  shards[1]->session(dave)->attach(daves, 1, "");
+  for (auto& shard : shards) shard->set_discovery({.on = true});
+  alice_sends(batch_of(ip_packet("10.0.0.2", "224.0.0.251", "8 bytes of UDP, and then: who is there?")));
+  loop1.run_until_idle();
+
+  for (const auto& [shard, id] : {std::pair(0, carol), std::pair(1, bob), std::pair(1, dave)}) {
+    Session* session = shards[static_cast<std::size_t>(shard)]->session(id);
+    PacketBatch taken;
+    session->take(taken, 1000);
+    ASSERT_EQ(taken.size(), 1U) << session->id().slot;
+    EXPECT_EQ(test::payload_of(taken[0]), "8 bytes of UDP, and then: who is there?");
+    EXPECT_EQ(taken[0].source, shards[0]->session(alice)->id());
+    EXPECT_EQ(taken[0].bytes()[8], 64) << "the TTL as it was";
+    EXPECT_EQ(session->meter().snapshot({}).down.packets, 1U);
+  }
+  EXPECT_FALSE(shards[0]->session(alice)->has_packets());
+  EXPECT_EQ(shards[0]->session(alice)->meter().snapshot({}).up.packets, 1U);
+  EXPECT_FALSE(shards[1]->session(away)->has_packets());
+  for (auto& shard : shards) EXPECT_EQ(shard->router().drops().of(Drop::session_detached), 0U) << "nobody lost a thing";
+}
+
 TEST_F(ShardTest, AFullRingDropsAndCounts) {
   for (std::size_t i = 0; i < Shard::kRingCapacity + 10; ++i) alice_sends(batch_of(ip_packet("10.0.0.2", "10.0.0.3")));
   EXPECT_EQ(shards[0]->router().drops().of(Drop::crossing_full), 10U);

@@ -10,8 +10,12 @@ void SourceGuard::add(const Prefix& prefix) {
   if (prefix.length() == prefix.address().width() && !host.known) {
     host = {bits, true};
   } else {
-    blocks_.push_back({prefix.family(), bits, AddressBits::mask(prefix.length())});
+    add_site(prefix);
   }
+}
+
+void SourceGuard::add_site(const Prefix& prefix) {
+  blocks_.push_back({prefix.family(), AddressBits::of(prefix.address()), AddressBits::mask(prefix.length())});
 }
 
 bool SourceGuard::allows_block(Family family, const AddressBits& bits) const {

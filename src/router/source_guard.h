@@ -15,12 +15,19 @@ namespace penstock::router {
 
 class SourceGuard {
  public:
-  // From now on every address of `prefix` may be sent from.
+  // From now on every address of `prefix` may be sent from. The first single address of each family is the session's
+  // own, unless it is added as a site.
   void add(const Prefix& prefix);
+  void add_site(const Prefix& prefix);
   bool allows(const IpAddress& address) const {
     const AddressBits bits = AddressBits::of(address);
     const Host& host = address.is_v4() ? host4_ : host6_;
     return (host.known && host.bits == bits) || (!blocks_.empty() && allows_block(address.family(), bits));
+  }
+  // Whether `address` is the session's own and not one of a subnet behind it.
+  bool is_host(const IpAddress& address) const {
+    const Host& host = address.is_v4() ? host4_ : host6_;
+    return host.known && host.bits == AddressBits::of(address);
   }
 
  private:

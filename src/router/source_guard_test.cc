@@ -35,6 +35,15 @@ TEST(SourceGuard, ASubnetBehindTheClientIsItsOwnToo) {
     EXPECT_FALSE(guard.allows(ip(address))) << address;
 }
 
+TEST(SourceGuard, ASiteOfOneAddressIsNotTheClientItself) {
+  SourceGuard guard;
+  guard.add(prefix("10.100.0.2/32"));
+  guard.add_site(prefix("fd50::9/128"));
+  EXPECT_TRUE(guard.allows(ip("fd50::9")));
+  EXPECT_FALSE(guard.is_host(ip("fd50::9")));
+  EXPECT_TRUE(guard.is_host(ip("10.100.0.2")));
+}
+
 TEST(SourceGuard, ADefaultPrefixAllowsItsWholeFamily) {
   SourceGuard guard;
   guard.add(prefix("0.0.0.0/0"));

@@ -1,6 +1,5 @@
 #include "session/registry.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "base/log.h"
@@ -19,7 +18,8 @@ struct Registry::Record {
   IpAddress address;
   std::optional<IpAddress> address6;
   std::uint16_t shard = 0;
-  PortId port;  // none until the shard has opened it
+  PortId port;                // none until the shard has opened it
+  std::vector<Prefix> sites;  // that are routed to it
   bool opening = false;
   std::vector<std::move_only_function<void(PortId)>> waiting;  // logins that came while it was being opened
   bool attached = false;
@@ -49,7 +49,9 @@ Registry::Registry(std::vector<Shard*> shards, Random& random, router::AddressPo
       random_(&random),
       pool_(std::move(pool)),
       sealer_(sealer),
-      routes_(std::move(exits)),
+      exits_(std::move(exits)),
+      routes_(exits_),
+      lan_(random),
       state_(&state),
       options_(options),
       expiry_(home()),
@@ -97,6 +99,14 @@ void Registry::set_authenticator(auth::Authenticator authenticator) {
     const bool somebodys_own = partner == pool_.server() || reserved_.contains(partner);
     if (!somebodys_own) reserve(partner);
   });
+  const bool other_sites = lan_.set_credentials(authenticator_, pool_);
+  publish_access_policy();
+  if (other_sites) publish_sites();
+}
+
+void Registry::set_access_rules(std::optional<std::vector<router::AccessRule>> rules) {
+  lan_.set_rules(std::move(rules));
+  publish_access_policy();
 }
 
 void Registry::restore() {
@@ -226,6 +236,12 @@ Result<IpAddress> Registry::find_address(const Credential& credential, const std
 
 void Registry::create(const Login& login, std::optional<IpAddress> wanted, std::array<std::uint8_t, 16> key,
                       bool resumed) {
+  const auto siblings = by_credential_.find(login->credential->name);
+  if (siblings != by_credential_.end() && siblings->second.size() >= options_.sessions_per_token) {
+    ++totals_.refused_for_sessions;
+    return refuse(login, {ErrorCode::exhausted, "too many sessions of this token (limits.sessions_per_token is " +
+                                                    std::to_string(options_.sessions_per_token) + ")"});
+  }
   auto address = find_address(*login->credential, wanted);
   if (!address) return refuse(login, std::move(address).error());
   resumed = resumed && wanted == *address;
@@ -260,7 +276,9 @@ void Registry::admit(const Login& login, Record& record, bool resumed) {
                            .name = record.credential->name,
                            .prefixes = prefixes_of(record),
                            .queue_bytes = options_.queue_bytes,
-                           .usage = record.usage};
+                           .queue_packets = options_.queue_packets,
+                           .usage = record.usage,
+                           .member = lan_.member(record.credential->name)};
   Shard* shard = shards_[record.shard];
   shard->loop().post([this, alive = alive_, shard, login, resumed, spec = std::move(spec)]() mutable {
     const SessionId id = spec.id;
@@ -282,6 +300,7 @@ void Registry::opened(const Login& login, SessionId id, PortId port, bool resume
   if (!record->port) {
     record->port = port;
     record->opening = false;
+    give_sites(*record);
     for (const Prefix& prefix : prefixes_of(*record)) routes_ = routes_.with(prefix, port);
     publish_routes();
   }
@@ -381,6 +400,9 @@ void Registry::end(Record& record, std::string_view reason) {
     for (const Prefix& prefix : prefixes_of(record)) {
       if (routes_.exact(prefix) == record.port) routes_ = routes_.without(prefix);
     }
+    for (const Prefix& site : record.sites) {
+      if (!routes_.exact(site)) routes_ = routes_.with(site, router::kNobody);
+    }
     publish_routes();
     Shard* shard = shards_[record.shard];
     shard->loop().post([shard, port = record.port, words = std::string(reason)] { shard->close_session(port, words); });
@@ -390,8 +412,9 @@ void Registry::end(Record& record, std::string_view reason) {
   by_key_.erase(record.key);
   by_address_.erase(record.address);
   if (record.address6) by_address_.erase(*record.address6);
-  const auto [first, last] = by_credential_.equal_range(record.credential->name);
-  by_credential_.erase(std::find_if(first, last, [&](const auto& entry) { return entry.second == &record; }));
+  const auto siblings = by_credential_.find(record.credential->name);
+  siblings->second.erase(record.id.slot);
+  if (siblings->second.empty()) by_credential_.erase(siblings);
   auto waiting = std::exchange(record.waiting, {});
   const std::uint32_t slot = record.id.slot;
   records_[slot].reset();
@@ -431,7 +454,7 @@ Registry::Record& Registry::make_record(std::shared_ptr<const Credential> creden
   by_key_[key] = record.get();
   by_address_[address] = record.get();
   if (record->address6) by_address_[*record->address6] = record.get();
-  by_credential_.emplace(record->credential->name, record.get());
+  by_credential_[record->credential->name].insert(slot);
   records_[slot] = std::move(record);
   return *records_[slot];
 }
@@ -448,7 +471,7 @@ Registry::Record* Registry::find_key(const std::array<std::uint8_t, 16>& key) {
 
 Registry::Record* Registry::find_credential(std::string_view name) {
   const auto found = by_credential_.find(name);
-  return found == by_credential_.end() ? nullptr : found->second;
+  return found == by_credential_.end() ? nullptr : records_[*found->second.begin()].get();
 }
 
 Registry::Record* Registry::find_address_holder(const IpAddress& address) {
@@ -459,6 +482,7 @@ Registry::Record* Registry::find_address_holder(const IpAddress& address) {
 std::vector<Prefix> Registry::prefixes_of(const Record& record) const {
   std::vector<Prefix> prefixes{Prefix::host(record.address)};
   if (record.address6) prefixes.push_back(Prefix::host(*record.address6));
+  prefixes.insert(prefixes.end(), record.sites.begin(), record.sites.end());
   return prefixes;
 }
 
@@ -466,6 +490,41 @@ void Registry::publish_routes() {
   for (Shard* shard : shards_) {
     shard->loop().post([shard, routes = routes_]() mutable { shard->router().set_routes(std::move(routes)); });
   }
+}
+
+// When this turn is over: a reload changes rules and credentials, and neither fits without the other.
+void Registry::publish_access_policy() {
+  if (std::exchange(access_policy_changed_, true)) return;
+  home().post([this, alive = alive_] {
+    if (!*alive) return;
+    access_policy_changed_ = false;
+    const auto policy = lan_.make_access_policy();
+    for (Shard* shard : shards_) shard->loop().post([shard, policy] { shard->set_access_policy(policy); });
+  });
+}
+
+// What the sites are now: to the sessions they are behind, into the routes, and to everybody who is to use these.
+void Registry::publish_sites() {
+  routes_ = exits_;
+  const std::vector<Prefix> sites = lan_.sites();
+  for (const Prefix& site : sites) routes_ = routes_.with(site, router::kNobody);
+  for (const auto& record : records_) {
+    if (!record || !record->port) continue;
+    give_sites(*record);
+    for (const Prefix& prefix : prefixes_of(*record)) routes_ = routes_.with(prefix, record->port);
+  }
+  publish_routes();
+  for (Shard* shard : shards_) shard->loop().post([shard, sites] { shard->set_sites(sites); });
+}
+
+void Registry::give_sites(Record& record) {
+  auto sites = lan_.sites_of(record.credential->name);
+  if (sites == record.sites) return;
+  record.sites = sites;
+  Shard* shard = shards_[record.shard];
+  shard->loop().post([shard, port = record.port, sites = std::move(sites)]() mutable {
+    if (router::Session* session = shard->session(port)) session->set_sites(std::move(sites));
+  });
 }
 
 void Registry::sample_rates() {
@@ -525,7 +584,7 @@ std::vector<SavedSession> Registry::saved() const {
 // Gathers what changes in one go (a thousand clients that come back at once) into one list.
 void Registry::changed() {
   if (saving_.running()) return;
-  saving_.start(kSaveDelay, [this] { state_->save(saved()); });
+  saving_.start(kSaveDelay + kSaveDelayEach * records_.size(), [this] { state_->save(saved()); });
 }
 
 void Registry::save_now() {

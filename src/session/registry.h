@@ -19,7 +19,11 @@
 //   otherwise           a new session.
 // Which address a new session gets: the credential's fixed one; else the one it asks for, if that is free for it; else
 // the lowest rested one; else the one that rests longest; else that of the session that has been detached longest,
-// which is ended; else the login is refused.
+// which is ended; else the login is refused. A credential that has `sessions_per_token` sessions gets no new one; what
+// it has can be resumed all the same.
+//
+// Sites              the subnets behind a client are its session's as its addresses are, while there is one. At other
+//                    times they lead nowhere (kNobody), and never out by the default route.
 //
 // Across a restart   sessions are saved (state_file.h) and come back detached, with a new grace time, so that nobody
 //                    else gets their addresses. Their leases need no file: the ticket says all there is to know.
@@ -28,7 +32,8 @@
 //               it; every admitted link ends in one call of detached() (or is overtaken by a later one).
 // Threads       login(), detached() and count_refused_login() may be called from any thread; everything else belongs to
 //               the home loop, where all of the above happens.
-// Not here      sockets and messages (ingress/), packets (router/), what a token is (auth/).
+// Not here      access rules and whose a site is (lan_policy.h), sockets and messages (ingress/), packets (router/),
+//               what a token is (auth/).
 #pragma once
 
 #include <map>
@@ -46,6 +51,7 @@
 #include "router/address_pool.h"
 #include "router/route_table.h"
 #include "router/shard.h"
+#include "session/lan_policy.h"
 #include "session/state_file.h"
 
 namespace penstock::session {
@@ -75,6 +81,8 @@ struct Admission {
 struct Options {
   Duration grace = std::chrono::minutes(5);
   std::size_t queue_bytes = 1024 * 1024;  // towards each session
+  std::size_t queue_packets = 4096;
+  std::size_t sessions_per_token = 256;  // of one credential, detached ones too
 };
 
 // For people: `penstock status`.
@@ -102,7 +110,8 @@ struct Totals {
   std::uint64_t sessions_ended = 0;
   std::uint64_t resume_attempts = 0;  // logins with a lease or previous_ip
   std::uint64_t logins_refused = 0;
-  router::Traffic up;  // of all sessions, ended ones too
+  std::uint64_t refused_for_sessions = 0;  // of them, for sessions_per_token
+  router::Traffic up;                      // of all sessions, ended ones too
   router::Traffic down;
 };
 
@@ -110,7 +119,9 @@ class Registry {
  public:
   static constexpr Duration kProbePatience = std::chrono::seconds(2);
   static constexpr Duration kRateInterval = std::chrono::seconds(2);
+  // Writing the list costs the more the longer it is: a wave of logins must not write it ten times a second.
   static constexpr Duration kSaveDelay = std::chrono::milliseconds(100);
+  static constexpr Duration kSaveDelayEach = std::chrono::microseconds(100);  // 1.1 s with 10 000 sessions
 
   using Reply = std::move_only_function<void(Result<Admission>)>;
 
@@ -122,10 +133,13 @@ class Registry {
 
   // Whoever is in the new snapshot may connect; sessions of credentials that are not, or that changed, are ended.
   void set_authenticator(auth::Authenticator authenticator);
+  // Who may reach whom from now on, living sessions included; nothing: everybody everybody.
+  void set_access_rules(std::optional<std::vector<router::AccessRule>> rules);
   // Brings back, detached, what a former process saved. Before the first login.
   void restore();
 
-  // `reply` runs on `on`. Refusals: unauthenticated (the credential), exhausted (no address), unavailable (replaced).
+  // `reply` runs on `on`. Refusals: unauthenticated (the credential), exhausted (no address, too many sessions),
+  // unavailable (replaced).
   void login(LoginRequest request, EventLoop& on, Reply reply);
   // The link of this attachment is gone. `reason` is for the log.
   void detached(SessionId session, std::uint64_t attachment, std::string reason);
@@ -163,6 +177,9 @@ class Registry {
   Record* find_address_holder(const IpAddress& address);
   std::vector<Prefix> prefixes_of(const Record& record) const;
   void publish_routes();
+  void publish_access_policy();
+  void publish_sites();
+  void give_sites(Record& record);
   void schedule_expiry();
   void expire();
   void sample_rates();
@@ -175,7 +192,10 @@ class Registry {
   router::AddressPool pool_;
   auth::TicketSealer sealer_;
   auth::Authenticator authenticator_;
+  router::RouteTable exits_;
   router::RouteTable routes_;
+  LanPolicy lan_;
+  bool access_policy_changed_ = false;
   StateFile* state_;
   Options options_;
 
@@ -184,10 +204,10 @@ class Registry {
   std::vector<std::uint32_t> free_slots_;
   std::map<std::array<std::uint8_t, 16>, Record*> by_key_;
   std::map<IpAddress, Record*> by_address_;
-  std::multimap<std::string, Record*, std::less<>> by_credential_;
-  std::set<std::pair<TimePoint, std::uint32_t>> detached_;  // oldest first, with the slot
-  std::set<IpAddress> reserved_;                            // in the pool, for the present credentials
-  std::map<IpAddress, std::string> fixed6_;                 // address6 of the present credentials, with the name
+  std::map<std::string, std::set<std::uint32_t>, std::less<>> by_credential_;  // slots, at least one each
+  std::set<std::pair<TimePoint, std::uint32_t>> detached_;                     // oldest first, with the slot
+  std::set<IpAddress> reserved_;             // in the pool, for the present credentials
+  std::map<IpAddress, std::string> fixed6_;  // address6 of the present credentials, with the name
   Totals totals_;
   Timer expiry_;
   Timer rates_;

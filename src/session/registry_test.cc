@@ -49,9 +49,10 @@ class RegistryTest : public testing::Test {
     registry.reset();
     auto pool = router::AddressPool::create(Prefix::parse("10.0.0.0/29").value(), ip("10.0.0.1"),
                                             Prefix::parse("fd00::/64").value(), loop);
-    registry = std::make_unique<Registry>(std::vector{shards[0].get(), shards[1].get()}, random,
-                                          std::move(pool).value(), auth::TicketSealer({1, 2, 3}), router::RouteTable(),
-                                          state, Options{.grace = minutes(5), .queue_bytes = 100000});
+    registry = std::make_unique<Registry>(
+        std::vector{shards[0].get(), shards[1].get()}, random, std::move(pool).value(), auth::TicketSealer({1, 2, 3}),
+        router::RouteTable(), state,
+        Options{.grace = minutes(5), .queue_bytes = 100000, .sessions_per_token = sessions_per_token});
     registry->set_authenticator(auth::Authenticator::create(credentials).value());
     loop.run_until_idle();
   }
@@ -86,6 +87,7 @@ class RegistryTest : public testing::Test {
 
   test::ManualLoop loop;
   SeededRandom random{1};
+  std::size_t sessions_per_token = 256;
   StateFile state{""};
   std::vector<std::unique_ptr<router::Shard>> shards;
   std::vector<auth::Credential> credentials;
@@ -213,6 +215,30 @@ TEST_F(RegistryTest, WhenAddressesRunOutTheOldestDetachedSessionGivesUpItsOwnAnd
   EXPECT_EQ(address_of({.token = "b-token"}), links[2]->admission.address);
 }
 
+TEST_F(RegistryTest, ATokenHasSoManySessionsAndThoseItHasCanBeResumed) {
+  sessions_per_token = 2;
+  restart();
+  auto first = join({.token = "a-token"});
+  auto second = join({.token = "a-token"});
+  const auto refused = login({.token = "a-token"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::exhausted);
+  EXPECT_EQ(refused.error().message, "too many sessions of this token (limits.sessions_per_token is 2)");
+  EXPECT_EQ(registry->totals().refused_for_sessions, 1U);
+  EXPECT_EQ(registry->totals().logins_refused, 1U);
+  EXPECT_TRUE(login({.token = "b-token"})) << "another token has its own";
+
+  leave(*first);
+  EXPECT_FALSE(login({.token = "a-token"})) << "it may come back";
+  EXPECT_TRUE(login({.lease = first->admission.lease})) << "by its lease, away";
+  EXPECT_TRUE(login({.lease = second->admission.lease})) << "and still thought alive";
+  leave(*second);
+  EXPECT_TRUE(login({.token = "a-token", .previous_ip = second->admission.address}));
+  loop.advance(seconds(1));
+  restart();
+  EXPECT_TRUE(login({.token = "a-token"}));
+}
+
 TEST_F(RegistryTest, AFixedAddressIsKeptForItsTokenAndMovesWithTheNewerLogin) {
   for (int i = 0; i < 2; ++i) (void)join({.token = "a-token"});
   EXPECT_EQ(address_of({.token = "a-token"}), ip("10.0.0.5")) << ".4 is reserved";
@@ -308,6 +334,79 @@ TEST_F(RegistryTest, TwoLoginsByOneLeaseAtOnceBothGetTheSessionAndTheLaterOneKee
 }
 
 // Random comings and goings; at every step the books agree with the pool and the routes.
+TEST_F(RegistryTest, ASiteLeadsToItsClientWhileThereIsOneAndNowhereOtherwise) {
+  const auto leads_to = [&](const char* address) { return shards[0]->router().routes().find(ip(address)); };
+  credentials[2].sites = {Prefix::parse("10.50.0.0/24").value(), Prefix::parse("fd50::/64").value()};
+  registry->set_authenticator(auth::Authenticator::create(credentials).value());
+  loop.run_until_idle();
+  EXPECT_EQ(leads_to("10.50.0.9"), router::kNobody);
+
+  const auto first = join({.token = "s-token"});
+  EXPECT_EQ(leads_to("10.50.0.9"), first->admission.port);
+  EXPECT_EQ(leads_to("fd50::9"), first->admission.port);
+  auto* session = shards[first->admission.port.shard]->session(first->admission.port);
+  EXPECT_TRUE(session->source_guard().allows(ip("10.50.0.9")));
+  EXPECT_FALSE(session->source_guard().allows(ip("10.51.0.9")));
+  EXPECT_FALSE(session->source_guard().is_host(ip("10.50.0.9")));
+  leave(*first);
+  loop.advance(minutes(5));
+  EXPECT_EQ(leads_to("10.50.0.9"), router::kNobody);
+}
+
+TEST_F(RegistryTest, SitesThatChangeWhileTheirClientIsThereMove) {
+  const auto leads_to = [&](const char* address) { return shards[0]->router().routes().find(ip(address)); };
+  const auto single = join({.token = "s-token"});
+  const auto fixed = join({.token = "f-token"});
+  const auto reload = [&] {
+    registry->set_authenticator(auth::Authenticator::create(credentials).value());
+    loop.run_until_idle();
+  };
+  credentials[2].sites = {Prefix::parse("10.50.0.0/24").value()};
+  reload();
+  EXPECT_EQ(leads_to("10.50.0.9"), single->admission.port);
+  credentials[2].sites.swap(credentials[3].sites);
+  reload();
+  EXPECT_EQ(leads_to("10.50.0.9"), fixed->admission.port);
+  auto* session = shards[0]->session(single->admission.port);
+  EXPECT_FALSE(session->source_guard().allows(ip("10.50.0.9")));
+  EXPECT_TRUE(session->source_guard().is_host(single->admission.address));
+  credentials[3].sites.clear();
+  reload();
+  EXPECT_FALSE(leads_to("10.50.0.9"));
+  EXPECT_EQ(leads_to("10.0.0.4"), fixed->admission.port);
+  credentials[2].sites = {Prefix::parse("10.50.0.0/24").value()};
+  reload();
+  credentials.erase(credentials.begin() + 2);  // the client goes with its site
+  reload();
+  EXPECT_FALSE(leads_to("10.50.0.9"));
+}
+
+TEST_F(RegistryTest, AccessRulesReachTheSessionsOfAllShards) {
+  const auto alice = join({.token = "a-token"});
+  const auto bob = join({.token = "b-token", .shard = 1});
+  const auto reaches = [&](const char* payload) {
+    auto* from = shards[0]->session(alice->admission.port);
+    auto* to = shards[1]->session(bob->admission.port);
+    auto batch = test::batch_of(test::ip_packet("10.0.0.2", "10.0.0.3", payload));
+    shards[0]->router().from_session(*from, batch);
+    loop.run_until_idle();
+    PacketBatch taken;
+    to->take(taken, 1000);
+    return !taken.empty();
+  };
+  const char* const udp = "ports and all";
+  EXPECT_TRUE(reaches(udp));
+  registry->set_access_rules(std::vector<router::AccessRule>{});
+  loop.run_until_idle();
+  EXPECT_FALSE(reaches(udp));
+  registry->set_access_rules(std::vector<router::AccessRule>{{{{}, "alice"}, {{}, "bob"}, {}}});
+  loop.run_until_idle();
+  EXPECT_TRUE(reaches(udp));
+  registry->set_access_rules(std::nullopt);
+  loop.run_until_idle();
+  EXPECT_TRUE(reaches(udp));
+}
+
 TEST_F(RegistryTest, NoTwoSessionsEverShareAnAddress) {
   SeededRandom choices(3);
   std::vector<std::unique_ptr<FakeLink>> links;

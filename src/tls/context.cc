@@ -98,12 +98,44 @@ Result<KeyPtr> read_key(const std::string& path) {
               "server.tls_key: " + path + ": holds no private key in PEM form (" + reason + ")");
 }
 
-}  // namespace
+class OpenSslServerContext final : public ServerContext {
+ public:
+  OpenSslServerContext(SslContextPtr context, CertificateInfo certificate)
+      : context_(std::move(context)), certificate_(std::move(certificate)) {}
 
-struct ServerContext::Impl {
-  SslContextPtr context;
-  CertificateInfo certificate;
+  std::unique_ptr<Engine> new_engine() override { return new_server_engine(context_.get(), {}); }
+  const CertificateInfo& certificate() const override { return certificate_; }
+
+ private:
+  SslContextPtr context_;
+  CertificateInfo certificate_;
 };
+
+class OpenSslClientContext final : public ClientContext {
+ public:
+  OpenSslClientContext(SslContextPtr context, Trust trust)
+      : context_(std::move(context)), trust_(std::make_shared<const Trust>(std::move(trust))) {}
+
+  std::unique_ptr<Engine> new_engine(const std::string& server_name) override {
+    EngineSettings settings;
+    auto name = ServerName::parse(server_name);
+    if (!name) {
+      settings.cannot_start = std::move(name).error();
+      return new_client_engine(context_.get(), std::move(settings));
+    }
+    if (!name->is_address) settings.sni = name->text;
+    settings.judge_certificate = [trust = trust_, name = *std::move(name)](X509_STORE_CTX* chain) {
+      return judge_server_certificate(chain, *trust, name);
+    };
+    return new_client_engine(context_.get(), std::move(settings));
+  }
+
+ private:
+  SslContextPtr context_;
+  std::shared_ptr<const Trust> trust_;  // shared with the engines, whose handshake asks it
+};
+
+}  // namespace
 
 Result<std::shared_ptr<ServerContext>> ServerContext::create(const std::string& certificate_path,
                                                              const std::string& key_path, const Clock& clock,
@@ -132,26 +164,13 @@ Result<std::shared_ptr<ServerContext>> ServerContext::create(const std::string& 
   if (!used)
     return fail(ErrorCode::invalid_argument, "server.tls_cert: " + certificate_path + ": cannot be used for TLS (" +
                                                  take_openssl_reason() + "): make a new one with a stronger key");
-  return std::shared_ptr<ServerContext>(
-      new ServerContext(std::make_unique<Impl>(Impl{std::move(context), std::move(info)})));
+  return std::make_shared<OpenSslServerContext>(std::move(context), std::move(info));
 }
 
 Result<std::shared_ptr<ServerContext>> ServerContext::create(const std::string& certificate_path,
                                                              const std::string& key_path) {
   return create(certificate_path, key_path, machine_calendar);
 }
-
-ServerContext::ServerContext(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-ServerContext::~ServerContext() = default;
-
-std::unique_ptr<Engine> ServerContext::new_engine() { return new_server_engine(impl_->context.get(), {}); }
-
-const CertificateInfo& ServerContext::certificate() const { return impl_->certificate; }
-
-struct ClientContext::Impl {
-  SslContextPtr context;
-  Trust trust;
-};
 
 Result<std::shared_ptr<ClientContext>> ClientContext::create(const ClientOptions& options, const Clock& clock) {
   if (!options.pin.empty() && !is_valid_pin(options.pin))
@@ -172,32 +191,14 @@ Result<std::shared_ptr<ClientContext>> ClientContext::create(const ClientOptions
                                              take_openssl_reason() +
                                              "): install ca-certificates, or set server.ca_file or server.pin");
   }
-  return std::shared_ptr<ClientContext>(new ClientContext(
-      std::make_shared<const Impl>(Impl{std::move(context), Trust{.verify = options.verify,
-                                                                  .pin = options.pin,
-                                                                  .own_authorities = !options.ca_file.empty(),
-                                                                  .clock = &clock}})));
+  return std::make_shared<OpenSslClientContext>(
+      std::move(context),
+      Trust{
+          .verify = options.verify, .pin = options.pin, .own_authorities = !options.ca_file.empty(), .clock = &clock});
 }
 
 Result<std::shared_ptr<ClientContext>> ClientContext::create(const ClientOptions& options) {
   return create(options, machine_calendar);
-}
-
-ClientContext::ClientContext(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
-ClientContext::~ClientContext() = default;
-
-std::unique_ptr<Engine> ClientContext::new_engine(const std::string& server_name) {
-  EngineSettings settings;
-  auto name = ServerName::parse(server_name);
-  if (!name) {
-    settings.cannot_start = std::move(name).error();
-    return new_client_engine(impl_->context.get(), std::move(settings));
-  }
-  if (!name->is_address) settings.sni = name->text;
-  settings.judge_certificate = [impl = impl_, name = *std::move(name)](X509_STORE_CTX* chain) {
-    return judge_server_certificate(chain, impl->trust, name);
-  };
-  return new_client_engine(impl_->context.get(), std::move(settings));
 }
 
 }  // namespace penstock::tls

@@ -17,6 +17,10 @@ namespace {
 // Header, content type, tag and, in TLS 1.2, the explicit nonce: 22 to 29 bytes.
 constexpr std::size_t kRecordOverhead = 32;
 constexpr std::size_t kSmallestRoom = 512;
+// KeyUpdates that a peer may send: a few, and one more for so many bytes of data. One costs its sender 27 bytes and us
+// as much work as a hundred thousand bytes of data; nobody needs one more often than every few gigabytes.
+constexpr std::uint64_t kSpareKeyUpdates = 32;
+constexpr std::uint64_t kBytesPerKeyUpdate = 64 * 1024;
 
 enum class Role { client, server };
 
@@ -76,6 +80,7 @@ class OpensslEngine final : public Engine {
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl_.get(), bio, bio);
     SSL_set_app_data(ssl_.get(), this);
+    SSL_set_msg_callback(ssl_.get(), see_message);
     if (role == Role::server) {
       SSL_set_accept_state(ssl_.get());
     } else {
@@ -106,9 +111,13 @@ class OpensslEngine final : public Engine {
   }
 
  private:
+  static void see_message(int sent, int version, int kind, const void* bytes, std::size_t size, SSL* ssl, void*);
   Result<void> handshake();
   Result<void> decrypt(ByteQueue& plain);
   Result<void> outcome(int returned);
+  bool changes_keys_without_need() const {
+    return key_updates_ > kSpareKeyUpdates + bytes_received_ / kBytesPerKeyUpdate;
+  }
   void remember_first_bytes(ByteView ciphertext);
   Error end_with(Error error);
   Error explain_failure();
@@ -122,7 +131,9 @@ class OpensslEngine final : public Engine {
   SslPtr ssl_;
   State state_ = State::handshaking;
   bool peer_closed_ = false;
-  std::uint64_t records_sent_ = 0;  // with the current key
+  std::uint64_t records_sent_ = 0;    // with the current key
+  std::uint64_t bytes_received_ = 0;  // of data
+  std::uint64_t key_updates_ = 0;     // of the peer's
   std::array<std::uint8_t, 5> first_bytes_{};
   std::size_t first_bytes_size_ = 0;
   std::optional<Error> refused_certificate_;
@@ -144,6 +155,8 @@ Result<void> OpensslEngine::receive(ByteView ciphertext, ByteQueue& plain) {
   wire_.input = ciphertext;
   auto result = state_ == State::handshaking ? handshake() : Result<void>{};
   if (result && state_ == State::open) result = decrypt(plain);
+  if (result && changes_keys_without_need())
+    result = std::unexpected(end_with({ErrorCode::protocol_error, peer() + " changes its key without need"}));
   // OpenSSL asks for more only when it has taken all; a peer that finds an exception must not grow a queue with it.
   if (result && !peer_closed_ && !wire_.input.empty())
     result = std::unexpected(
@@ -170,7 +183,18 @@ Result<void> OpensslEngine::decrypt(ByteQueue& plain) {
     const int returned = SSL_read_ex(ssl_.get(), room.data(), room.size(), &got);
     if (returned != 1) return outcome(returned);
     plain.commit(got);
+    bytes_received_ += got;
   }
+}
+
+// OpenSSL works through any number of KeyUpdates in one call and cannot be told to stop; but it stops where its input
+// ends.
+void OpensslEngine::see_message(int sent, int, int kind, const void* bytes, std::size_t size, SSL* ssl, void*) {
+  if (sent != 0 || kind != SSL3_RT_HANDSHAKE || size == 0) return;
+  if (*static_cast<const std::uint8_t*>(bytes) != SSL3_MT_KEY_UPDATE) return;
+  auto& engine = *static_cast<OpensslEngine*>(SSL_get_app_data(ssl));
+  ++engine.key_updates_;
+  if (engine.changes_keys_without_need()) engine.wire_.input = {};
 }
 
 // What OpenSSL means by anything but success: more input is needed, the peer has finished, or it is over.

@@ -21,11 +21,14 @@
 // Policy        TLS 1.2 and 1.3; AES-128-GCM, ChaCha20, AES-256-GCM, in this order of ours, ChaCha20 first for a
 //               client that puts it first because it has no AES instructions. No renegotiation, no compression, no
 //               session tickets: a link lives for hours, so one full handshake costs nothing, while a ticket key to
-//               guard and rotate would cost forward secrecy. ALPN "http/1.1".
+//               guard and rotate would cost forward secrecy. ALPN "http/1.1". A peer that keeps changing its
+//               key without need is refused: that would be much work for few bytes.
 // Errors        unauthenticated: the server's certificate was refused; closed: the peer ended the connection, by an
 //               alert that the message names; protocol_error: all the rest. A refusal repeats at each later call.
 // Ownership     An Engine keeps what it needs of its context alive. The clock must outlive both.
 // Threads       Contexts: any thread. An Engine: one thread at a time, and it may be handed to another.
+// Libraries     Contexts and engines are interfaces, and only create() names a library: context.cc makes them with
+//               OpenSSL. Whoever gets a context passed in does not care whose it is.
 // Not here      sockets, deadlines for the handshake, WebSocket.
 #pragma once
 
@@ -94,15 +97,15 @@ class ServerContext {
   // By the machine's calendar.
   static Result<std::shared_ptr<ServerContext>> create(const std::string& certificate_path,
                                                        const std::string& key_path);
-  ~ServerContext();
+  virtual ~ServerContext() = default;
 
-  std::unique_ptr<Engine> new_engine();
-  const CertificateInfo& certificate() const;
+  virtual std::unique_ptr<Engine> new_engine() = 0;
+  virtual const CertificateInfo& certificate() const = 0;
 
- private:
-  struct Impl;
-  explicit ServerContext(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+ protected:
+  ServerContext() = default;
+  ServerContext(const ServerContext&) = delete;
+  ServerContext& operator=(const ServerContext&) = delete;
 };
 
 // Whom a client believes, strongest word first:
@@ -124,16 +127,16 @@ class ClientContext {
   static Result<std::shared_ptr<ClientContext>> create(const ClientOptions& options, const Clock& clock);
   // By the machine's calendar.
   static Result<std::shared_ptr<ClientContext>> create(const ClientOptions& options);
-  ~ClientContext();
+  virtual ~ClientContext() = default;
 
   // A DNS name or an IP address without brackets, as the certificate should have it. Only names are sent as SNI
   // (RFC 6066 3 forbids addresses).
-  std::unique_ptr<Engine> new_engine(const std::string& server_name);
+  virtual std::unique_ptr<Engine> new_engine(const std::string& server_name) = 0;
 
- private:
-  struct Impl;
-  explicit ClientContext(std::shared_ptr<const Impl> impl);
-  std::shared_ptr<const Impl> impl_;  // shared with the engines, whose handshake asks it
+ protected:
+  ClientContext() = default;
+  ClientContext(const ClientContext&) = delete;
+  ClientContext& operator=(const ClientContext&) = delete;
 };
 
 }  // namespace penstock::tls

@@ -354,6 +354,29 @@ TEST_F(EngineTest, TheKeyIsChangedBeforeItIsUsedUp) {
   EXPECT_EQ(pair.server_plain.size(), 100U) << "the other direction keeps its key";
 }
 
+// A client that changes its key before every record.
+TEST_F(EngineTest, AFloodOfKeyUpdatesEndsTheConnectionBeforeTheyAreAllWorkedThrough) {
+  const SslContextPtr context = foreign_context(TLS_client_method(), TLS1_3_VERSION);
+  for (const std::size_t data : {std::size_t{1}, std::size_t{128 * 1024}}) {
+    EngineSettings settings;
+    settings.records_per_key = 0;
+    TestPair pair(new_client_engine(context.get(), std::move(settings)), server_->new_engine());
+    ASSERT_TRUE(pair.connect());
+    const auto sent = random_bytes(data);
+    for (int i = 0; i < 100; ++i) ASSERT_TRUE(pair.client->send(sent));
+    pair.carry();
+    if (data == 1) {
+      ASSERT_FALSE(pair.server_result);
+      EXPECT_EQ(pair.server_result.error().message, "the client changes its key without need");
+      EXPECT_EQ(pair.server->state(), State::closed);
+      EXPECT_EQ(pair.server_plain.size(), 32U);
+    } else {
+      ASSERT_TRUE(pair.server_result) << "whoever sends that much may";
+      EXPECT_EQ(pair.server_plain.size(), 100 * data);
+    }
+  }
+}
+
 TEST_F(EngineTest, AnIdleEngineGivesItsMemoryBackAndGoesOn) {
   TestPair pair = connected();
   const auto sent = random_bytes(50000);

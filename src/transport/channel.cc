@@ -18,11 +18,12 @@ std::unexpected<Error> violated(const websocket::Violation& violation) {
 Channel::Channel(std::unique_ptr<tls::Engine> engine, websocket::Role role, std::size_t max_message, Random& random)
     : engine_(std::move(engine)), role_(role), random_(&random), decoder_(role, max_message) {}
 
-Channel Channel::server(std::unique_ptr<tls::Engine> engine, std::string path, std::size_t max_message,
-                        Random& random) {
+Channel Channel::server(std::unique_ptr<tls::Engine> engine, std::string path, std::size_t max_message, Random& random,
+                        UpgradeJudge judge) {
   Channel channel(std::move(engine), websocket::Role::server, max_message, random);
   channel.target_ = std::move(path);
   channel.request_ = std::make_unique<websocket::UpgradeParser>();
+  channel.judge_ = std::move(judge);
   return channel;
 }
 
@@ -75,28 +76,39 @@ Result<void> Channel::advance() {
 }
 
 Result<void> Channel::upgrade() {
-  if (role_ == websocket::Role::server) {
-    const auto refuse = [&](const websocket::HttpRefusal& refusal) -> Result<void> {
-      PENSTOCK_TRY_VOID(send_plain(as_bytes(websocket::http_response(refusal))));
-      return fail(ErrorCode::protocol_error,
-                  "not a WebSocket upgrade: answered " + std::to_string(refusal.status) + " (" + refusal.reason + ")");
-    };
-    auto request = request_->next(plain_);
-    if (!request) return refuse(request.error());
-    if (!*request) return {};
-    auto response = websocket::accept_upgrade(**request, target_);
-    if (!response) return refuse(response.error());
-    PENSTOCK_TRY_VOID(send_plain(as_bytes(*response)));
-  } else {
-    auto response = response_->next(plain_);
-    if (!response) return std::unexpected(response.error());
-    if (!*response) return {};
-    PENSTOCK_TRY_VOID(websocket::check_response(**response, key_));
+  if (role_ == websocket::Role::server) return answer_upgrade();
+  auto response = response_->next(plain_);
+  if (!response) return std::unexpected(response.error());
+  if (!*response) return {};
+  if (auto checked = websocket::check_response(**response, key_); !checked) {
+    refusal_ = std::make_unique<websocket::UpgradeResponse>(**std::move(response));
+    return checked;
   }
-  request_.reset();
   response_.reset();
   state_ = State::open;
   return {};
+}
+
+Result<void> Channel::answer_upgrade() {
+  auto request = request_->next(plain_);
+  if (!request) return refuse_upgrade(request.error());
+  if (!*request) return {};
+  auto response = websocket::accept_upgrade(**request, target_);
+  if (!response) return refuse_upgrade(response.error());
+  if (judge_) {
+    if (const auto instead = judge_(**request)) return refuse_upgrade(instead->refusal, instead->headers);
+  }
+  PENSTOCK_TRY_VOID(send_plain(as_bytes(*response)));
+  request_.reset();
+  judge_ = {};
+  state_ = State::open;
+  return {};
+}
+
+Result<void> Channel::refuse_upgrade(const websocket::HttpRefusal& refusal, const websocket::HttpHeaders& headers) {
+  PENSTOCK_TRY_VOID(send_plain(as_bytes(websocket::http_response(refusal, headers))));
+  return fail(ErrorCode::protocol_error,
+              "no WebSocket upgrade: answered " + std::to_string(refusal.status) + " (" + refusal.reason + ")");
 }
 
 Result<std::optional<websocket::Message>> Channel::next() {
@@ -145,13 +157,10 @@ Result<void> Channel::send_packets(const PacketBatch& batch) {
 
 void Channel::close(std::uint16_t code, std::string_view reason) {
   if (state_ == State::open) {
-    // RFC 6455 section 5.5: a control frame carries 125 bytes, two of them the code.
-    reason = reason.substr(0, 123);
-    std::array<std::uint8_t, 125> payload{};
-    store_be16(payload.data(), code);
-    std::memcpy(payload.data() + 2, reason.data(), reason.size());
+    websocket::append_close(staging_, role_, code, reason, *random_);
     // A failure to say goodbye changes nothing: the conversation is over.
-    (void)send_frame(websocket::Opcode::close, {payload.data(), reason.size() + 2});
+    (void)send_plain(staging_.view());
+    staging_.clear();
   }
   if (engine_ && state_ != State::closed) engine_->close();
   state_ = State::closed;

@@ -5,8 +5,9 @@
 //
 //   SECURING --TLS done--> UPGRADING --101--> OPEN --close sent or received--> CLOSED
 //
-// The same class serves both ends; a server answers the upgrade itself, so its owner sees nothing before OPEN. Without
-// a TLS engine (TLS ended by somebody in front, or a test) it begins in UPGRADING.
+// The same class serves both ends; a server answers the upgrade itself, so its owner sees nothing before OPEN but,
+// where it wants to, the valid request that is about to be accepted (UpgradeJudge). Without a TLS engine (TLS ended by
+// somebody in front, or a test) it begins in UPGRADING.
 //
 // Always true   a refused Channel stays refused; output() may then still hold the words that explain it to the peer
 //               (an alert, an HTTP error page, a close frame), which the owner sends before it hangs up.
@@ -18,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,12 +35,22 @@
 
 namespace penstock::transport {
 
+// What a valid upgrade is answered instead of a 101, with further header fields (Retry-After).
+struct UpgradeRefusal {
+  websocket::HttpRefusal refusal;
+  websocket::HttpHeaders headers;
+};
+// Nothing: let it pass.
+using UpgradeJudge = std::move_only_function<std::optional<UpgradeRefusal>(const websocket::UpgradeRequest&)>;
+
 class Channel {
  public:
   enum class State : std::uint8_t { securing, upgrading, open, closed };
 
-  // A server's end: accepts an upgrade on `path`, answers anything else with a small error page.
-  static Channel server(std::unique_ptr<tls::Engine> engine, std::string path, std::size_t max_message, Random& random);
+  // A server's end: accepts an upgrade on `path` that `judge`, if there is one, lets pass; answers anything else with a
+  // small error page. The judge is asked inside receive(), at most once.
+  static Channel server(std::unique_ptr<tls::Engine> engine, std::string path, std::size_t max_message, Random& random,
+                        UpgradeJudge judge = {});
   // A client's end: `host` is the Host header ("gateway.example:8443"), `target` the path and query.
   static Channel client(std::unique_ptr<tls::Engine> engine, std::string host, std::string target,
                         std::size_t max_message, Random& random);
@@ -66,6 +78,8 @@ class Channel {
   State state() const { return state_; }
   // The peer ended its side in an orderly way (close frame or TLS close_notify).
   bool peer_closed() const { return peer_closed_; }
+  // A client's: the answer that was no upgrade, where it got one.
+  const websocket::UpgradeResponse* refusal() const { return refusal_.get(); }
   void set_max_message(std::size_t bytes) { decoder_.set_max_message(bytes); }
   // "TLSv1.3 TLS_AES_128_GCM_SHA256", or "plain".
   std::string description() const { return engine_ ? engine_->description() : "plain"; }
@@ -76,6 +90,8 @@ class Channel {
   Channel(std::unique_ptr<tls::Engine> engine, websocket::Role role, std::size_t max_message, Random& random);
   Result<void> advance();
   Result<void> upgrade();
+  Result<void> answer_upgrade();
+  Result<void> refuse_upgrade(const websocket::HttpRefusal& refusal, const websocket::HttpHeaders& headers = {});
   Result<void> send_plain(ByteView bytes);
   Result<void> send_frame(websocket::Opcode opcode, ByteView payload);
 
@@ -87,9 +103,11 @@ class Channel {
   std::string host_;    // client
   std::string target_;  // the path: asked for (client) or served (server)
   std::string key_;     // client: Sec-WebSocket-Key
+  std::unique_ptr<websocket::UpgradeResponse> refusal_;
   // Only while upgrading.
   std::unique_ptr<websocket::UpgradeParser> request_;
   std::unique_ptr<websocket::ResponseParser> response_;
+  UpgradeJudge judge_;
   websocket::MessageDecoder decoder_;
   ByteQueue plain_;    // decrypted, not yet decoded
   ByteQueue staging_;  // frames on their way into TLS records

@@ -4,66 +4,23 @@
 #include <gtest/gtest.h>
 
 #include "test/support/packets.h"
-#include "tls/test_certificates.h"
+#include "tls/fake_engine.h"
+#include "transport/channel_testing.h"
 
 namespace penstock::transport {
 namespace {
 
 using State = Channel::State;
 
-class ChannelTest : public testing::Test {
- protected:
-  Channel plain_server(std::string path = "/") { return Channel::server(nullptr, std::move(path), 70000, random); }
-  Channel plain_client(std::string target = "/") {
-    return Channel::client(nullptr, "gateway.example", std::move(target), 70000, random);
-  }
-  // Carries bytes both ways, `step` at a time, until nothing moves or one end refuses.
-  Result<void> exchange(Channel& one, Channel& other, std::size_t step = SIZE_MAX) {
-    for (bool moved = true; moved;) {
-      moved = false;
-      for (auto [from, to] : {std::pair{&one, &other}, std::pair{&other, &one}}) {
-        while (!from->output().empty()) {
-          moved = true;
-          const auto bytes = from->output().view().first(std::min(step, from->output_size()));
-          const std::vector<std::uint8_t> copy(bytes.begin(), bytes.end());
-          from->output().consume(copy.size());
-          PENSTOCK_TRY_VOID(to->receive(copy));
-        }
-      }
-    }
-    return {};
-  }
-  std::vector<std::string> texts_of(Channel& channel) {
-    std::vector<std::string> texts;
-    for (auto next = channel.next(); next && *next; next = channel.next())
-      texts.emplace_back(as_text((*next)->payload));
-    return texts;
-  }
-  SeededRandom random{1};
-};
-
 TEST_F(ChannelTest, BothEndsOpenAndMessagesPassHoweverTheBytesAreCut) {
-  const tls::TestDirectory directory;
-  const auto certificate = tls::make_test_certificate(directory.path());
-  auto server_context = tls::ServerContext::create(certificate.cert_path, certificate.key_path).value();
-  auto client_context = tls::ClientContext::create({.ca_file = certificate.cert_path}).value();
-  for (const std::size_t step : {std::size_t{1}, std::size_t{100}, SIZE_MAX}) {
-    auto server = Channel::server(server_context->new_engine(), "/", 70000, random);
-    auto client = Channel::client(client_context->new_engine("localhost"), "localhost", "/", 70000, random);
-    ASSERT_TRUE(client.start());
-    ASSERT_TRUE(exchange(client, server, step));
-    ASSERT_EQ(server.state(), State::open);
-    ASSERT_EQ(client.state(), State::open);
-    ASSERT_TRUE(client.send_text("one"));
-    ASSERT_TRUE(client.send_packets(test::batch_of(test::ip_packet("10.0.0.2", "10.0.0.3", std::string(60000, 'x')))));
-    ASSERT_TRUE(client.send_text("two"));
-    ASSERT_TRUE(exchange(client, server, step));
-    const auto got = texts_of(server);
-    ASSERT_EQ(got.size(), 3U);
-    EXPECT_EQ(got[0], "one");
-    EXPECT_EQ(got[1].size(), 60020U);
-    EXPECT_EQ(got[2], "two");
-  }
+  using tls::FakeEngine;
+  expect_messages_pass([&] { return plain_server(); }, [&] { return plain_client(); });
+  expect_messages_pass(
+      [&] { return Channel::server(std::make_unique<FakeEngine>(FakeEngine::Role::server), "/", 70000, random); },
+      [&] {
+        auto engine = std::make_unique<FakeEngine>(FakeEngine::Role::client);
+        return Channel::client(std::move(engine), "localhost", "/", 70000, random);
+      });
 }
 
 TEST_F(ChannelTest, ABrowserGetsASmallPageAndNotAWordAboutPenstock) {
@@ -73,8 +30,40 @@ TEST_F(ChannelTest, ABrowserGetsASmallPageAndNotAWordAboutPenstock) {
   EXPECT_FALSE(refused);
   const std::string page(as_text(server.output().view()));
   EXPECT_THAT(page, testing::StartsWith("HTTP/1.1 404 "));
-  EXPECT_THAT(page, testing::Not(testing::ContainsRegex("[Pp]enstock|WebSocket")));
+  for (const char* word : {"enstock", "WebSocket"}) EXPECT_THAT(page, testing::Not(testing::HasSubstr(word)));
   EXPECT_EQ(server.state(), State::closed);
+}
+
+TEST_F(ChannelTest, TheOwnerDecidesOnAValidUpgradeBeforeItIsAnswered) {
+  std::vector<std::string> asked;
+  const auto server_that_says = [&](std::optional<UpgradeRefusal> answer) {
+    return Channel::server(nullptr, "/", 70000, random, [&asked, answer](const websocket::UpgradeRequest& request) {
+      asked.emplace_back(request.find("x-forwarded-for").value_or("nobody"));
+      return answer;
+    });
+  };
+  const std::string fields =
+      " HTTP/1.1\r\nHost: gateway.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Forwarded-For: "
+      "192.0.2.1\r\n"
+      "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+  auto willing = server_that_says(std::nullopt);
+  EXPECT_TRUE(willing.receive(as_bytes("GET /" + fields)));
+  EXPECT_EQ(willing.state(), State::open);
+
+  auto busy = server_that_says(
+      UpgradeRefusal{.refusal = {.status = 429, .reason = "too often"}, .headers = {{"Retry-After", "17"}}});
+  const auto refused = busy.receive(as_bytes("GET /" + fields));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, testing::HasSubstr("429 (too often)"));
+  EXPECT_THAT(std::string(as_text(busy.output().view())),
+              testing::AllOf(testing::StartsWith("HTTP/1.1 429 Too Many Requests\r\n"),
+                             testing::HasSubstr("\r\nRetry-After: 17\r\n"), testing::HasSubstr("Connection: close"),
+                             testing::Not(testing::HasSubstr("too often"))));
+
+  auto elsewhere = server_that_says(std::nullopt);
+  EXPECT_FALSE(elsewhere.receive(as_bytes("GET /wrong" + fields)));
+  EXPECT_THAT(asked, testing::ElementsAre("192.0.2.1", "192.0.2.1"))
+      << "a request that fails anyway is not asked about";
 }
 
 TEST_F(ChannelTest, AClientIsToldWhatTheServerAnsweredInstead) {

@@ -10,6 +10,11 @@ namespace {
 
 // Turns are kept short so that one busy peer does not hold up the others on the loop.
 constexpr int kReadsPerTurn = 4;
+// Messages that one turn delivers. A control message is parsed, and often answered with a write of its own.
+constexpr int kWorkPerTurn = 4096;
+constexpr int kTextWork = 64;
+// RFC 6455 section 7.4.1.
+constexpr std::uint16_t kPolicy = 1008;
 // How long a closing connection may take to hand over its last words.
 constexpr Duration kLinger = std::chrono::seconds(2);
 
@@ -33,28 +38,49 @@ Connection::Connection(EventLoop& loop, ReadBuffer& buffer, std::unique_ptr<net:
       last_ping_(loop.now()),
       timer_(std::make_unique<Timer>(loop)) {}
 
-Connection::~Connection() { *alive_ = false; }
+Connection::~Connection() {
+  *alive_ = false;
+  if (warm_place_ != nullptr) *warm_place_ = {};
+}
 
-void Connection::start() {
+void Connection::start(ByteView received) {
   if (auto started = channel_.start(); !started) return lose(std::move(started).error());
-  flush();
-  arm_read();
   schedule_tick();
+  if (received.empty()) {
+    flush();
+    return await_turn();
+  }
+  work_left_ = kWorkPerTurn;
+  last_received_ = loop_->now();
+  in_turn_ = true;
+  take(received);
+  end_turn();
 }
 
 bool Connection::writable() const {
   return !closing_ && !closed_ && channel_.state() == Channel::State::open && channel_.output_size() == 0;
 }
 
-void Connection::arm_read() {
+void Connection::await_turn() {
   if (closed_) return;
-  socket_->when_readable([this] { read_turn(); });
+  if (!messages_wait_) return socket_->when_readable([this] { read_turn(); });
+  loop_->post([this, alive = alive_] {
+    if (*alive) read_turn();
+  });
 }
 
 void Connection::read_turn() {
+  if (closed_) return;  // while the turn was waited for
+  work_left_ = kWorkPerTurn;
+  in_turn_ = true;
   read_some();
+  end_turn();
+}
+
+void Connection::end_turn() {
   // Whatever ended the turn, what was received before belongs to the handler.
   handler_->on_turn_end();
+  in_turn_ = false;
   if (closed_) return;
   // Not only when nothing else waits to be sent: a busy direction must not make us look dead.
   if (pong_waits_ && channel_.output_size() <= kMaxBacklog) {
@@ -62,25 +88,37 @@ void Connection::read_turn() {
     if (!closing_) after_send(channel_.send_pong(as_bytes(pong_payload_)));
   }
   flush();
-  arm_read();
+  settle();
+  await_turn();
 }
 
 void Connection::read_some() {
-  for (int reads = 0; reads < kReadsPerTurn; ++reads) {
+  if (messages_wait_ && !take({})) return;
+  for (int reads = 0; reads < kReadsPerTurn && !messages_wait_; ++reads) {
     const auto got = socket_->read({buffer_->bytes.get(), ReadBuffer::kSize});
     if (!got) return finish(got.error());
     if (!*got) return;
     if (**got == 0) return finish({ErrorCode::closed, "the peer closed the connection"});
     if (closing_) continue;  // what comes after the end is read only to be rid of it
     last_received_ = loop_->now();
-    auto received = channel_.receive({buffer_->bytes.get(), **got});
-    const bool goes_on = deliver();
-    // What was refused says more than the end of TLS that often comes along with it.
-    if (!received) return lose(std::move(received).error());
-    if (goes_on && channel_.peer_closed()) return lose({ErrorCode::closed, "the peer ended the TLS session"});
-    if (!goes_on || closed_) return;
+    if (!take({buffer_->bytes.get(), **got}) || closed_) return;
     if (**got < ReadBuffer::kSize) return;  // a short read: there is nothing more for now
   }
+}
+
+// Bytes from the network, or none, for what was left of the turn before. False: the conversation is over.
+bool Connection::take(ByteView bytes) {
+  auto received = channel_.receive(bytes);
+  const bool goes_on = deliver();
+  // What was refused says more than the end of TLS that often comes along with it.
+  if (!received) {
+    lose(std::move(received).error());
+  } else if (goes_on && !messages_wait_ && channel_.peer_closed()) {
+    lose({ErrorCode::closed, "the peer ended the TLS session"});
+  } else if (goes_on && channel_.output_size() > 2 * kMaxBacklog) {
+    give_up_on_reader();
+  }
+  return !closing_;
 }
 
 // Hands every whole message to the handler. False: the conversation is over.
@@ -90,7 +128,12 @@ bool Connection::deliver() {
     schedule_tick();  // from now on pings are due too
     handler_->on_open();
   }
+  messages_wait_ = false;
   while (!closing_) {
+    if (work_left_ <= 0) {
+      messages_wait_ = true;
+      break;
+    }
     auto next = channel_.next();
     if (!next) {
       lose(std::move(next).error());
@@ -98,6 +141,7 @@ bool Connection::deliver() {
     }
     if (!*next) break;
     const websocket::Message& message = **next;
+    work_left_ -= message.kind == websocket::Opcode::text ? kTextWork : 1;
     if (log::enabled(log::Level::debug))
       log::debug(
           "frame received",
@@ -128,9 +172,15 @@ bool Connection::deliver() {
 
 void Connection::send_text(std::string_view text) {
   if (closing_ || closed_) return;
-  if (channel_.output_size() > kMaxBacklog)
-    return lose({ErrorCode::exhausted, "the peer does not read its control messages"});
+  if (channel_.output_size() == 0) waiting_ = 0;
+  if (++waiting_ > max_waiting_ || channel_.output_size() > kMaxBacklog) return give_up_on_reader();
   after_send(channel_.send_text(text));
+}
+
+void Connection::give_up_on_reader() {
+  constexpr std::string_view kReason = "the peer does not read its control messages";
+  channel_.close(kPolicy, kReason);
+  lose({ErrorCode::exhausted, std::string(kReason)});
 }
 
 void Connection::send_packets(const PacketBatch& batch) {
@@ -148,6 +198,7 @@ void Connection::send_ping() {
 void Connection::after_send(const Result<void>& sent) {
   if (!sent) return lose(sent.error());
   flush();
+  if (!in_turn_) settle();
 }
 
 void Connection::close(std::uint16_t code, std::string_view reason) {
@@ -179,6 +230,7 @@ void Connection::flush() {
         flush();
         if (writable()) handler_->on_writable();
         flush();
+        settle();
       });
       return;
     }
@@ -214,9 +266,35 @@ void Connection::tick() {
     last_ping_ = now;
     if (channel_.output_size() == 0) send_ping();
     if (closed_) return;
-    if (!std::exchange(busy_, false)) channel_.release_idle_memory();
+    if (!std::exchange(busy_, false)) cool_down();
   }
   schedule_tick();
+}
+
+// After a turn: keeps the buffers if there is a place among the loop's warm connections, else gives them back while
+// they are at hand. One place is looked at, so that this costs the same with any number of connections.
+void Connection::settle() {
+  if (closed_) return;
+  const TimePoint now = std::max(last_received_, last_progress_);
+  if (warm_place_ != nullptr) {
+    warm_place_->used = now;
+    return;
+  }
+  WarmPlaces::Place& place = buffer_->warm.next();
+  if (place.holder != nullptr && now - place.used < WarmPlaces::kPatience) return release_buffers();
+  if (place.holder != nullptr) place.holder->cool_down();
+  place = {this, now};
+  warm_place_ = &place;
+}
+
+void Connection::cool_down() {
+  if (warm_place_ != nullptr) *std::exchange(warm_place_, nullptr) = {};
+  if (!in_turn_) release_buffers();  // in a turn a message may lie in one
+}
+
+void Connection::release_buffers() {
+  channel_.release_idle_memory();
+  if (!closed_) handler_->on_idle();
 }
 
 // The socket goes away now; the owner hears of it in a turn of its own.
@@ -233,6 +311,7 @@ void Connection::finish(Error error) {
 
 void Connection::detach() {
   *alive_ = false;  // what is posted on the old loop has nothing to say any more
+  cool_down();
   timer_.reset();
   if (socket_) socket_->detach();
   write_armed_ = false;
@@ -254,7 +333,7 @@ void Connection::resume(EventLoop& loop, ReadBuffer& buffer, Timing timing, Hand
   }
   socket_->adopt(loop);
   flush();
-  arm_read();
+  await_turn();
   if (!closed_) schedule_tick();
 }
 

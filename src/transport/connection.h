@@ -9,14 +9,24 @@
 // Liveness      Nothing received for `silence_limit`, or output that makes no progress for as long: dead. A WebSocket
 //               ping goes out every `ping_interval`, so that a healthy peer is never silent.
 // Always true   on_closed is called exactly once, last, and never inside a call of the owner's.
-// Bounds        The owner's control messages are refused (and the connection closed) when kMaxBacklog bytes wait to be
-//               sent: a peer that asks and never reads cannot grow memory. Of pings only the latest waits for its pong
-//               (RFC 6455 section 5.5.3).
+// Bounds        A peer that asks and never reads cannot grow memory: with kMaxBacklog bytes, or set_max_waiting()
+// control
+//               messages, waiting to be sent, the next one ends the connection (1008), and so does TLS if its own
+//               answers pile up to twice as much. Of pings only the latest waits for its pong (RFC 6455 section 5.5.3).
+// Fairness      One turn reads and delivers only so much; the rest waits for the next, after the loop's other work. A
+//               peer that floods its loop with small messages gets its share of the thread and no more.
+// Memory        Buffers (TLS records, frames: 35 KB, in a transfer ten times that) stay from one turn to the next with
+//               WarmPlaces::kPlaces connections of a loop at most, those that are busy; all others give them back after
+//               each turn. So ten thousand sessions, idle or not, hold a few megabytes of them, and a few in transfer
+//               allocate nothing. Without packets between two pings a connection gives them back too.
 // Ownership     The Connection owns socket and channel. Destroying it closes the socket without another callback. From
 //               inside a callback of Handler it may be destroyed in on_closed only.
 // Threads       Its loop's only. detach() and resume() take it to another one.
 #pragma once
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,21 +37,42 @@
 
 namespace penstock::transport {
 
-// What all connections of one loop share: the buffer that sockets are read into.
+class Connection;
+
+// The places of those connections of a loop that keep their buffers from one turn to the next. A place is held as long
+// as its holder is busy; newcomers look at one place after the other for one that is free or was not used for a while.
+class WarmPlaces {
+ public:
+  static constexpr std::size_t kPlaces = 64;
+  static constexpr Duration kPatience = std::chrono::seconds(1);
+  struct Place {
+    Connection* holder = nullptr;
+    TimePoint used;
+  };
+  Place& next() { return places_[++looked_at_ % kPlaces]; }
+
+ private:
+  std::array<Place, kPlaces> places_;
+  std::size_t looked_at_ = 0;
+};
+
+// What all connections of one loop share.
 struct ReadBuffer {
   static constexpr std::size_t kSize = 128 * 1024;
-  std::unique_ptr<std::uint8_t[]> bytes{new std::uint8_t[kSize]};
+  std::unique_ptr<std::uint8_t[]> bytes{new std::uint8_t[kSize]};  // what sockets are read into
+  WarmPlaces warm;
 };
 
 // How a connection ended, for logs and for the decision what to do next.
 struct Ending {
-  Error error;                   // what happened, in words
+  Error error;                   // what happened, in words; exhausted: the peer did not read what it asked for
   std::uint16_t close_code = 0;  // the WebSocket close code the peer sent; 0: none
 };
 
 class Connection {
  public:
   static constexpr std::size_t kMaxBacklog = 256 * 1024;
+  static constexpr std::uint32_t kMaxWaiting = 256;
 
   struct Timing {
     Duration ping_interval = std::chrono::seconds(20);
@@ -59,6 +90,8 @@ class Connection {
     virtual void on_turn_end() {}
     // writable() is true again.
     virtual void on_writable() {}
+    // The connection gave its buffers back: time for the handler to do the same.
+    virtual void on_idle() {}
     virtual void on_closed(const Ending& ending) = 0;
 
    protected:
@@ -69,7 +102,8 @@ class Connection {
              Timing timing, Handler& handler);
   ~Connection();
 
-  void start();
+  // `received` was read from the socket already. It is delivered before this returns, but on_closed is not called.
+  void start(ByteView received = {});
   bool writable() const;  // open, and nothing waits to be sent
   void send_text(std::string_view text);
   void send_packets(const PacketBatch& batch);
@@ -81,23 +115,35 @@ class Connection {
   void detach();
   void resume(EventLoop& loop, ReadBuffer& buffer, Timing timing, Handler& handler);
   void set_max_message(std::size_t bytes) { channel_.set_max_message(bytes); }
+  // Control messages that may wait to be sent.
+  void set_max_waiting(std::uint32_t messages) { max_waiting_ = messages; }
+  // Whom the socket's peer speaks for: shown in its place.
+  void set_peer(const Endpoint& peer) { peer_ = peer; }
 
   Endpoint peer() const { return peer_; }
   std::string description() const { return channel_.description(); }
+  // Channel::refusal().
+  const websocket::UpgradeResponse* refusal() const { return channel_.refusal(); }
   TimePoint last_received() const { return last_received_; }
   Channel::State state() const { return channel_.state(); }
 
  private:
-  void arm_read();
+  void await_turn();
   void read_turn();
+  void end_turn();
   void read_some();
+  bool take(ByteView bytes);
   bool deliver();
   void flush();
   void tick();
   void schedule_tick();
+  void give_up_on_reader();
   void lose(Error error);
   void finish(Error error);
   void after_send(const Result<void>& sent);
+  void settle();
+  void cool_down();
+  void release_buffers();
 
   EventLoop* loop_;
   ReadBuffer* buffer_;
@@ -114,6 +160,12 @@ class Connection {
   bool write_armed_ = false;
   bool busy_ = false;  // packets moved since the last ping
   bool pong_waits_ = false;
+  bool messages_wait_ = false;  // received, to be delivered in the next turn
+  bool in_turn_ = false;        // messages are being handed over
+  int work_left_ = 0;           // in this turn
+  std::uint32_t max_waiting_ = kMaxWaiting;
+  std::uint32_t waiting_ = 0;                // control messages sent since the output was empty
+  WarmPlaces::Place* warm_place_ = nullptr;  // held by this connection
   std::string pong_payload_;
   Ending ending_;
   TimePoint closing_since_;

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <deque>
+
 #include "test/support/manual_loop.h"
 #include "test/support/memory_socket.h"
 #include "test/support/packets.h"
@@ -20,6 +22,7 @@ class Recorder final : public Connection::Handler {
   void on_pong() override { ++pongs; }
   void on_turn_end() override { ++turns; }
   void on_writable() override { ++writable; }
+  void on_idle() override { ++idle; }
   void on_closed(const Ending& ending) override {
     ++closed;
     last = ending;
@@ -30,6 +33,7 @@ class Recorder final : public Connection::Handler {
   int pongs = 0;
   int turns = 0;
   int writable = 0;
+  int idle = 0;
   int closed = 0;
   Ending last;
 };
@@ -86,6 +90,46 @@ TEST_F(ConnectionTest, ASilentWireIsNoticedAfterTheSilenceLimitByBothEnds) {
   EXPECT_EQ(client_side.last.error.message, "nothing was received for 60 s");
 }
 
+// More connections than places to keep buffers in: those that came first have them.
+TEST_F(ConnectionTest, OfManyConnectionsOnlyTheBusyKeepTheirBuffers) {
+  struct Conversation {
+    Recorder near_side, far_side;
+    std::unique_ptr<Connection> near, far;
+  };
+  std::deque<Conversation> all(WarmPlaces::kPlaces);
+  for (Conversation& one : all) {
+    auto [near, far] = test::memory_socket_pair(loop, loop);
+    one.near = std::make_unique<Connection>(
+        loop, buffer, std::move(near), Channel::client(nullptr, "host", "/", 70000, random), timing, one.near_side);
+    one.far = std::make_unique<Connection>(loop, buffer, std::move(far), Channel::server(nullptr, "/", 70000, random),
+                                           timing, one.far_side);
+    one.near->start();
+    one.far->start();
+    loop.run_until_idle();
+  }
+  const auto given_back_by = [&](Conversation& one) {
+    const int before = one.near_side.idle + one.far_side.idle;
+    one.near->send_text("hello");
+    loop.run_until_idle();
+    return one.near_side.idle + one.far_side.idle - before;
+  };
+  EXPECT_EQ(given_back_by(all.front()), 0);
+  EXPECT_EQ(given_back_by(all.back()), 2) << "both ends, as soon as their turn is over";
+
+  loop.advance(WarmPlaces::kPatience);
+  EXPECT_EQ(given_back_by(all.back()), 0) << "the places are not being used";
+  const auto sum = [&] {
+    int idle = 0;
+    for (const Conversation& one : all) idle += one.near_side.idle + one.far_side.idle;
+    return idle;
+  };
+  const int before = sum();
+  EXPECT_EQ(given_back_by(all[all.size() - 2]), 0);
+  EXPECT_EQ(sum() - before, 2) << "whoever had the places that it took";
+  all.clear();
+  EXPECT_EQ(buffer.warm.next().holder, nullptr);
+}
+
 TEST_F(ConnectionTest, AStuckReaderIsCutOffEvenIfItGoesOnTalking) {
   open({.capacity = 4096});
   // The client sends now and then but never reads: its pongs and our packets pile up.
@@ -139,6 +183,133 @@ TEST_F(ConnectionTest, APeerThatAsksAndNeverReadsCannotGrowMemory) {
   loop.advance(seconds(2));
   EXPECT_EQ(server_side.closed, 1);
   EXPECT_EQ(server_side.last.error.code, ErrorCode::exhausted);
+}
+
+TEST_F(ConnectionTest, SoManyControlMessagesMayWaitAndThenThePeerHasToGo) {
+  open({.capacity = 4096});
+  client->detach();  // it reads no more
+  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+  server->set_max_waiting(10);
+  for (int i = 0; i < 10; ++i) server->send_text("{}");
+  EXPECT_EQ(server->state(), Channel::State::open);
+  server->send_text("{}");
+  loop.advance(seconds(2));
+  EXPECT_EQ(server_side.closed, 1);
+  EXPECT_EQ(server_side.last.error.code, ErrorCode::exhausted);
+}
+
+TEST_F(ConnectionTest, OneThatReadsMayBeSentAnyNumberOfControlMessages) {
+  open({.capacity = 4096});
+  server->set_max_waiting(10);
+  for (int i = 0; i < 1000; ++i) {
+    server->send_text("{}");
+    loop.run_until_idle();
+  }
+  EXPECT_EQ(client_side.texts.size(), 1000U);
+  for (int i = 0; i < 1000; ++i) server->send_text("{}");  // and what the socket takes at once does not wait
+  EXPECT_EQ(server_side.closed, 0);
+}
+
+// Answers of TLS itself, to what no owner has asked for.
+class ChattyEngine final : public tls::Engine {
+ public:
+  Result<void> start() override { return {}; }
+  Result<void> receive(ByteView ciphertext, ByteQueue& plain) override {
+    const bool upgrade = as_text(ciphertext).starts_with("GET");
+    (upgrade ? plain : output_).append(ciphertext);
+    return {};
+  }
+  Result<void> send(ByteView plain) override {
+    output_.append(plain);
+    return {};
+  }
+  void close() override {}
+  ByteQueue& output() override { return output_; }
+  State state() const override { return State::open; }
+  bool peer_closed() const override { return false; }
+  std::string description() const override { return "chatty"; }
+  void release_idle_memory() override {}
+
+ private:
+  ByteQueue output_;
+};
+
+TEST_F(ConnectionTest, AnswersOfTlsThatPileUpEndTheConnectionToo) {
+  auto [near, far] = test::memory_socket_pair(loop, loop);
+  server = std::make_unique<Connection>(loop, buffer, std::move(far),
+                                        Channel::server(std::make_unique<ChattyEngine>(), "/", 70000, random), timing,
+                                        server_side);
+  server->start();
+  ASSERT_TRUE(near->write(as_bytes(websocket::upgrade_request("host", "/", "AAAAAAAAAAAAAAAAAAAAAA=="))));
+  loop.run_until_idle();
+  ASSERT_TRUE(server_side.opened);
+  const std::vector<std::uint8_t> flood(64 * 1024);
+  std::size_t sent = 0;
+  for (; sent < 10'000'000 && server_side.closed == 0; sent += flood.size()) {
+    if (!near->write(flood)) break;
+    loop.run_until_idle();
+    loop.advance(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(server_side.closed, 1);
+  EXPECT_EQ(server_side.last.error.code, ErrorCode::exhausted);
+  EXPECT_LT(sent, 3'000'000U);
+}
+
+TEST_F(ConnectionTest, AFloodOfControlMessagesIsDeliveredInTurnsBetweenWhichOthersWork) {
+  open();
+  int turns_of_others = 0;
+  std::move_only_function<void()> other = [&] {
+    if (server_side.texts.size() == 5000) return;
+    ++turns_of_others;
+    loop.post([&] { other(); });
+  };
+  for (int i = 0; i < 5000; ++i) client->send_text("{}");
+  loop.post([&] { other(); });
+  loop.run_until_idle();
+  EXPECT_EQ(server_side.texts.size(), 5000U);
+  EXPECT_GE(server_side.turns, 5000 * 64 / 4096);
+  EXPECT_GE(turns_of_others, 5000 * 64 / 4096);
+}
+
+TEST_F(ConnectionTest, WhatWaitsForTheNextTurnIsDeliveredElsewhereIfTheConnectionMoves) {
+  open();
+  for (int i = 0; i < 200; ++i) client->send_text("{}");
+  while (server_side.texts.empty()) loop.run_one_step();
+  const std::size_t before = server_side.texts.size();
+  ASSERT_LT(before, 200U);
+  server->detach();
+  Recorder elsewhere;
+  server->resume(loop, buffer, timing, elsewhere);
+  loop.run_until_idle();
+  EXPECT_EQ(server_side.texts.size(), before);
+  EXPECT_EQ(elsewhere.texts.size(), 200 - before);
+}
+
+TEST_F(ConnectionTest, ACloseBehindAFloodIsHeardAfterIt) {
+  open();
+  for (int i = 0; i < 1000; ++i) client->send_text("{}");
+  client->close(1000, "enough");
+  loop.run_until_idle();
+  EXPECT_EQ(server_side.texts.size(), 1000U);
+  EXPECT_EQ(server_side.closed, 1);
+  EXPECT_EQ(server_side.last.close_code, 1000);
+}
+
+TEST_F(ConnectionTest, BytesThatWereReadBeforeItBeganAreDelivered) {
+  auto [near, far] = test::memory_socket_pair(loop, loop);
+  client = std::make_unique<Connection>(loop, buffer, std::move(near),
+                                        Channel::client(nullptr, "host", "/", 70000, random), timing, client_side);
+  client->start();
+  std::array<std::uint8_t, 4096> first{};
+  const auto got = far->read(first).value().value();
+  server = std::make_unique<Connection>(loop, buffer, std::move(far), Channel::server(nullptr, "/", 70000, random),
+                                        timing, server_side);
+  server->start(ByteView(first).first(got));
+  EXPECT_TRUE(server_side.opened);
+  loop.run_until_idle();
+  client->send_text("hello");
+  loop.run_until_idle();
+  EXPECT_THAT(server_side.texts, testing::ElementsAre("hello"));
 }
 
 TEST_F(ConnectionTest, ABusyDirectionDoesNotKeepAPongBack) {

@@ -308,6 +308,10 @@ nlmsghdr* Netlink::start_address_request(std::uint16_t type, std::uint16_t flags
   header->ifa_index = static_cast<std::uint32_t>(index);
   put_address(request, IFA_LOCAL, address.address);
   put_address(request, IFA_ADDRESS, address.address);
+  // The kernel delivers broadcasts without it; programs that ask for the interface's broadcast address need it. A /31
+  // has none (RFC 3021).
+  if (address.address.is_v4() && address.prefix_length <= 30)
+    put_address(request, IFA_BROADCAST, address.connected_prefix().last());
   return request;
 }
 

@@ -88,7 +88,8 @@ class Netlink {
   // its place instead of vanishing with it (promote_secondaries).
   Result<void> set_tunnel_defaults(int index);
 
-  // Addresses. An IPv6 address is usable at once: no duplicate address detection (RFC 4862 section 5.4).
+  // Addresses. An IPv6 address is usable at once: no duplicate address detection (RFC 4862 section 5.4). An IPv4
+  // address brings the broadcast address of its subnet along.
   Result<void> add_address(int index, const IpAddress& address, int prefix_length);
   Result<void> remove_address(int index, const IpAddress& address, int prefix_length);
   // Both families, in the kernel's order.

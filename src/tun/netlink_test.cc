@@ -89,6 +89,18 @@ TEST_F(NetlinkTest, AddressesOfBothFamiliesAreAddedListedAndRemoved) {
   EXPECT_THAT(netlink->addresses(index).value(), IsEmpty());
 }
 
+TEST_F(NetlinkTest, AnIpv4AddressHasTheBroadcastAddressOfItsSubnet) {
+  const auto shows = [](const std::string& words) {
+    return std::system(("ip -4 -o address show dev pen0 | grep -q '" + words + "'").c_str()) == 0;
+  };
+  ASSERT_TRUE(netlink->add_address(index, address("10.100.0.2"), 24));
+  EXPECT_TRUE(shows("10.100.0.2/24 brd 10.100.0.255 "));
+  ASSERT_TRUE(netlink->add_address(index, address("10.200.0.2"), 31));
+  EXPECT_TRUE(shows("10.200.0.2/31 scope")) << "two hosts and no address for both";
+  ASSERT_TRUE(netlink->remove_address(index, address("10.100.0.2"), 24));
+  EXPECT_FALSE(shows("10.100.0.2"));
+}
+
 TEST_F(NetlinkTest, AnAddressThatIsThereAlreadyIsInUse) {
   ASSERT_TRUE(netlink->add_address(index, address("10.100.0.1"), 24));
   const auto again = netlink->add_address(index, address("10.100.0.1"), 24);

@@ -178,6 +178,20 @@ TEST_F(ThreadsTest, PacketsCrossLoopsWhileClientsComeAndGo) {
   }));
 }
 
+TEST_F(ThreadsTest, WhatIsSaidToEverybodyReachesTheClientsOfBothLoops) {
+  ASSERT_TRUE(await([this] { return all_connected(); }));
+  on_client_loop([&] {
+    for (const auto& sender : senders) {
+      const auto from = sender->client->status().address->to_string();
+      for (int i = 0; i < 10; ++i) sender->tunnel.inject(test::ip_packet(from, "224.0.0.251", std::string(100, 'x')));
+    }
+  });
+  EXPECT_TRUE(await([this] {
+    return std::ranges::all_of(senders,
+                               [](const auto& sender) { return sender->tunnel.written.size() == 10 * (kClients - 1); });
+  }));
+}
+
 TEST_F(ThreadsTest, AStopClosesTheLinksOfBothLoops) {
   ASSERT_TRUE(await([this] { return all_connected(); }));
   std::promise<void> stopped;

@@ -21,9 +21,9 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 STANDARD = re.compile(r"^[a-z_]+$|^c(assert|errno|float|limits|math|stddef|stdint|stdio|stdlib|string|time)$")
-SYSTEM = re.compile(r"^(sys|linux|net|netinet|arpa|asm|libmnl)/|"
-                    r"^(unistd|fcntl|poll|pthread|signal|netdb|termios|dirent|sched|syslog|pwd|grp|ifaddrs|dlfcn)\.h$|"
-                    r"^(windows|winsock2|ws2tcpip|iphlpapi)\.h$")
+POSIX = re.compile(r"^(sys|linux|net|netinet|arpa|asm|libmnl)/|"
+                   r"^(unistd|fcntl|poll|pthread|signal|netdb|termios|dirent|sched|syslog|pwd|grp|ifaddrs|dlfcn)\.h$")
+WINDOWS = re.compile(r"^(windows|winsock2|ws2tcpip|iphlpapi|bcrypt|aclapi|sddl|winternl|schannel|security|shlobj)\.h$")
 
 
 def within(room, outer):
@@ -34,6 +34,7 @@ def within(room, outer):
 class Architecture:
     def __init__(self, text):
         self.allowed, self.apart, self.portable, self.inside = {}, [], [], set()
+        self.split, self.nowhere = [], set()
         grants = {}
         for number, line in enumerate(text.splitlines(), 1):
             line = line.split("#")[0].strip()
@@ -49,6 +50,10 @@ class Architecture:
                 self.inside |= set(rest.split())
             elif name == "no operating system in":
                 self.portable += rest.split()
+            elif name == "operating system by name in":
+                self.split += rest.split()
+            elif name == "nowhere":
+                self.nowhere |= set(rest.split())
             else:
                 grants[name.strip()] = (number, rest.split())
         for room, (number, words) in grants.items():
@@ -106,10 +111,19 @@ def complaints(root, architecture):
 def complaint(path, room, ours, theirs, src, architecture):
     test = is_test(src, path)
     if theirs:
+        if theirs in architecture.nowhere:
+            return f"<{theirs}> stands nowhere in the tree, tests included; architecture.txt says why"
         if test:
             return None
-        if SYSTEM.search(theirs) and any(within(room, portable) for portable in architecture.portable):
+        named = path.stem.rsplit("_", 1)[-1]
+        if WINDOWS.search(theirs) and named != "windows":
+            return f"<{theirs}> belongs to Windows, and the name of this file does not end in _windows"
+        system = WINDOWS.search(theirs) or POSIX.search(theirs)
+        if system and any(within(room, portable) for portable in architecture.portable):
             return f"<{theirs}> belongs to an operating system, and {room} knows none"
+        if POSIX.search(theirs) and theirs != "sys/types.h" and named not in ("posix", "linux") and any(
+                within(room, split) for split in architecture.split):
+            return f"<{theirs}> belongs to an operating system; in {room} that is for files named _posix or _linux"
         public = path.suffix == ".h" and path.as_posix() not in architecture.inside
         if public and not STANDARD.match(theirs) and theirs != "sys/types.h":
             return f"<{theirs}> in a header; only the C++ standard library may be, move it into the .cc"
@@ -148,6 +162,13 @@ SELF_TEST = [
     ("router/drop.h", "#include <cstdint>", None),
     ("router/port.cc", '#include "egress/tun/tun_port.h"', "router and egress/tun stay apart"),
     ("router/socket.cc", "#include <sys/socket.h>", "belongs to an operating system"),
+    ("base/file.cc", "#include <unistd.h>", "for files named _posix or _linux"),
+    ("base/file_posix.cc", "#include <unistd.h>", None),
+    ("base/file_posix_test.cc", "#include <unistd.h>", None),
+    ("base/file.h", "#include <sys/types.h>", None),
+    ("base/file_windows.cc", "#include <windows.h>\n#include <bcrypt.h>", None),
+    ("net/file.cc", "#include <windows.h>", "does not end in _windows"),
+    ("router/ring_test.cc", "#include <semaphore>", "stands nowhere"),
     ("net/socket.cc", "#include <sys/socket.h>\n#include <boost/asio.hpp>", None),
     ("net/socket.h", "#include <boost/asio.hpp>", "in a header"),
     ("net/plain.h", "  #  include <unistd.h>", "in a header"),

@@ -44,6 +44,7 @@ class Certificates:
 
     def _write(self, file_name, content, mode=0o644):
         path = self.directory / file_name
+        path.unlink(missing_ok=True)  # an earlier test may have given it to another user
         path.write_bytes(content)
         path.chmod(mode)
         return path

@@ -10,8 +10,6 @@
 // Threads      one.
 #pragma once
 
-#include <poll.h>
-
 #include <algorithm>
 #include <deque>
 #include <memory>
@@ -21,6 +19,7 @@
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "base/timer_queue.h"
+#include "test/support/readiness.h"
 
 namespace penstock::test {
 
@@ -31,7 +30,10 @@ class ManualLoop final : public EventLoop {
   ManualLoop() = default;
   ManualLoop(const ManualLoop&) = delete;
   ManualLoop& operator=(const ManualLoop&) = delete;
-  ~ManualLoop() override {
+  ~ManualLoop() override { discard(); }
+
+  // Forgets all tasks and timers, as when the process that they belong to dies.
+  void discard() {
     // As AsioLoop: what was queued goes while the loop still works, for a task may own Timers.
     while (!tasks_.empty() || !timers_.empty()) {
       std::exchange(tasks_, {}).clear();
@@ -85,15 +87,12 @@ class ManualLoop final : public EventLoop {
     void when_writable(Task task) override { writable_.swap(task); }
 
     bool run_if_ready() {
-      pollfd asked{.fd = handle_, .events = 0, .revents = 0};
-      if (readable_) asked.events |= POLLIN;
-      if (writable_) asked.events |= POLLOUT;
-      if (asked.events == 0 || ::poll(&asked, 1, 0) <= 0) return false;
-      const bool broken = (asked.revents & (POLLERR | POLLHUP)) != 0;
+      if (!readable_ && !writable_) return false;
+      const Readiness ready = readiness_of(handle_);
       Task task;
-      if (readable_ && (broken || (asked.revents & POLLIN) != 0)) {
+      if (readable_ && ready.readable) {
         task.swap(readable_);
-      } else if (writable_ && (broken || (asked.revents & POLLOUT) != 0)) {
+      } else if (writable_ && ready.writable) {
         task.swap(writable_);
       } else {
         return false;

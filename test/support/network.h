@@ -20,84 +20,13 @@
 #include "config/client_config.h"
 #include "config/server_config.h"
 #include "gateway/core.h"
+#include "test/support/client_surroundings.h"
 #include "test/support/manual_loop.h"
 #include "test/support/memory_socket.h"
 #include "test/support/packets.h"
 #include "tun/fake_device.h"
 
 namespace penstock::test {
-
-// A client's interface in memory.
-class FakeTunnel final : public client::Tunnel {
- public:
-  explicit FakeTunnel(EventLoop& loop) : loop_(&loop) {}
-  Result<void> configure(const client::TunnelSettings& wanted) override {
-    settings.push_back(wanted);
-    return {};
-  }
-  Result<std::size_t> read(PacketBatch& into, std::size_t max) override {
-    if (removed) return fail(ErrorCode::closed, "the interface is gone");
-    std::size_t count = 0;
-    for (; count < max && !waiting_.empty(); ++count) {
-      into.push_back(std::move(waiting_.front()));
-      waiting_.pop_front();
-    }
-    return count;
-  }
-  bool write(const Packet& packet) override {
-    written.push_back(Packet::copy_of(packet.bytes()));
-    return true;
-  }
-  void when_readable(Task task) override {
-    reader_ = std::move(task);
-    if (!waiting_.empty()) wake();
-  }
-  void inject(Packet packet) {
-    waiting_.push_back(std::move(packet));
-    wake();
-  }
-  void remove() {
-    removed = true;
-    wake();
-  }
-
-  std::vector<client::TunnelSettings> settings;  // each configure(), in order
-  PacketBatch written;
-  bool removed = false;
-
- private:
-  void wake() {
-    loop_->post([this] {
-      if (reader_) std::exchange(reader_, nullptr)();
-    });
-  }
-  EventLoop* loop_;
-  std::deque<Packet> waiting_;
-  Task reader_;
-};
-
-class MemoryLease final : public client::LeaseStore {
- public:
-  std::string load() override { return lease; }
-  void save(const std::string& value) override { lease = value; }
-  std::string lease;
-};
-
-// Names that are addresses, found at once.
-class LiteralResolver final : public net::Resolver {
- public:
-  explicit LiteralResolver(EventLoop& loop) : loop_(&loop) {}
-  std::unique_ptr<Lookup> resolve(const std::string&, Family family, Done done) override {
-    loop_->post([family, done = std::move(done)]() mutable {
-      if (family == Family::ipv4) return done(std::vector{IpAddress::v4(0xC0000202)});
-      done(fail(ErrorCode::not_found, "no address of this family"));
-    });
-    return std::make_unique<Lookup>();
-  }
-
- private:
-  EventLoop* loop_;
-};
 
 class Network;
 
@@ -112,9 +41,10 @@ struct TestClient {
   MemoryLease lease;
   LiteralResolver resolver;
   std::unique_ptr<net::SocketFactory> sockets;
-  MemorySocket* wire = nullptr;   // of the latest connection; dangles when that is over
-  bool reachable = true;          // false: connections are refused
-  MemorySocketOptions next_wire;  // of the next connection only
+  std::shared_ptr<tls::ClientContext> tls;  // null: without TLS; for the next restart()
+  MemorySocket* wire = nullptr;             // of the latest connection; dangles when that is over
+  bool reachable = true;                    // false: connections are refused
+  MemorySocketOptions next_wire;            // of the next connection only
   std::unique_ptr<client::Client> client;
 
   client::Status status() const { return client->status(); }
@@ -144,9 +74,11 @@ class Network {
     core->start();
     run();
   }
-  // As kill -9: no goodbye, but the kernel closes the sockets.
+  // As kill -9: no goodbye, but the kernel closes the sockets. May come between any two steps.
   void kill_gateway() {
+    for (const auto& loop : loops) loop->discard();
     core.reset();
+    for (const auto& loop : loops) loop->discard();
     run();
   }
   // A client that was not started yet.
@@ -165,20 +97,30 @@ class Network {
   void run() {
     for (bool busy = true; busy;) {
       busy = false;
-      for (const auto& loop : loops) busy = loop->run_until_idle() != 0 || busy;
+      for (ManualLoop* loop : all_loops()) busy = loop->run_until_idle() != 0 || busy;
     }
+  }
+  // Runs one task, timer or descriptor of the first loop that has one; false when none has.
+  bool run_one_step() {
+    return std::ranges::any_of(all_loops(), [](ManualLoop* loop) { return loop->run_one_step(); });
   }
   // All loops' time goes on together, in small steps.
   void advance(Duration by) {
     run();
     for (const Duration step = std::chrono::milliseconds(50); by > Duration{}; by -= step) {
-      for (const auto& loop : loops) loop->advance(std::min(step, by));
+      for (ManualLoop* loop : all_loops()) loop->advance(std::min(step, by));
       run();
     }
   }
   ManualLoop& home() { return *loops.front(); }
+  std::vector<ManualLoop*> all_loops() {
+    std::vector<ManualLoop*> all{&client_loop};
+    for (const auto& loop : loops) all.push_back(loop.get());
+    return all;
+  }
 
-  std::vector<std::unique_ptr<ManualLoop>> loops;
+  std::vector<std::unique_ptr<ManualLoop>> loops;  // the gateway's
+  ManualLoop client_loop;                          // that of all clients
   SeededRandom random{1};
   session::StateFile state{""};
   auth::TicketSealer::Key lease_key{7};
@@ -222,20 +164,20 @@ class MemorySocketFactory final : public net::SocketFactory {
 inline TestClient::TestClient(Network& net, const std::string& config_text)
     : network(&net),
       config(client_config_from_text(config_text, "client.yaml").value()),
-      tunnel(net.home()),
-      resolver(net.home()),
+      tunnel(net.client_loop),
+      resolver(net.client_loop),
       sockets(std::make_unique<MemorySocketFactory>(*this)) {
   restart();
 }
 
 inline void TestClient::restart() {
-  client = std::make_unique<client::Client>(config, client::Surroundings{.loop = network->home(),
+  client = std::make_unique<client::Client>(config, client::Surroundings{.loop = network->client_loop,
                                                                          .random = network->random,
                                                                          .resolver = resolver,
                                                                          .sockets = *sockets,
                                                                          .tunnel = tunnel,
                                                                          .lease = lease,
-                                                                         .tls = nullptr,
+                                                                         .tls = tls,
                                                                          .software = "penstock/test"});
 }
 

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "base/log.h"
+#include "websocket/retry_after.h"
 
 namespace penstock::client {
 namespace {
@@ -39,10 +40,11 @@ std::string_view to_string(State state) {
 Client::Client(const ClientConfig& config, Surroundings surroundings)
     : config_(config),
       around_(std::move(surroundings)),
-      connector_(around_.loop, around_.resolver, around_.sockets),
+      dialler_(around_.loop, around_.resolver, around_.sockets),
       backoff_(config_.reconnect.min_backoff, config_.reconnect.max_backoff, around_.random),
       retry_timer_(around_.loop),
-      login_deadline_(around_.loop) {}
+      login_deadline_(around_.loop),
+      not_before_(config_.server.urls.size()) {}
 
 Client::~Client() = default;
 
@@ -55,14 +57,20 @@ void Client::start() {
 // ---- connecting ----
 
 void Client::attempt() {
+  // wait() has seen to it that one of them may be.
+  for (std::size_t i = 0; i < not_before_.size() && !may_be_tried(next_url_); ++i)
+    next_url_ = (next_url_ + 1) % not_before_.size();
   state_ = State::connecting;
   refusal_.reset();
   ++counters_.attempts;
   if (counters_.successes != 0) ++counters_.reconnect_attempts;
   const GatewayUrl& url = config_.server.urls[next_url_];
-  log::debug("connecting", {{"gateway", url}});
-  connector_.connect(url.host, url.port, config_.reconnect.connect_timeout,
-                     [this](Result<std::unique_ptr<net::StreamSocket>> socket) { connected(std::move(socket)); });
+  auto proxy = proxy_for(url, config_.server, around_.proxy_environment);
+  if (!proxy) return retry(proxy.error().message);
+  proxy_ = *std::move(proxy);
+  log::debug("connecting", {{"gateway", url}, {"proxy", proxy_ ? proxy_->to_string() : ""}});
+  dialler_.connect(url, proxy_, config_.reconnect.connect_timeout,
+                   [this](Result<std::unique_ptr<net::StreamSocket>> socket) { connected(std::move(socket)); });
 }
 
 void Client::connected(Result<std::unique_ptr<net::StreamSocket>> socket) {
@@ -123,6 +131,7 @@ void Client::on_text(std::string_view text) {
     changed.routes = config->routes;
     changed.exclude = config->exclude;
     changed.dns = config->dns;
+    changed.sites = config->sites;
     if (auto applied = apply(changed); !applied)
       log::error("settings from the gateway not applied", {{"error", applied.error().message}});
   } else if (const auto* error = std::get_if<protocol::ErrorMessage>(&*message)) {
@@ -148,6 +157,7 @@ void Client::logged_in(const protocol::AuthResponse& response) {
   counters_.last_error.clear();
   log::info("connected", {{"gateway", config_.server.urls[next_url_]},
                           {"outer", connection_->peer()},
+                          {"proxy", proxy_ ? proxy_->to_string() : ""},
                           {"address", response.assigned_ip},
                           {"address6", response.assigned_ip6 ? response.assigned_ip6->to_string() : ""},
                           {"resumed", response.resumed},
@@ -190,6 +200,7 @@ Result<void> Client::apply(const protocol::AuthResponse& response) {
   };
   for (const Prefix& route : config_.vpn.routes) add_route(route);
   for (const Prefix& route : response.routes) add_route(route);
+  wanted.sites = response.sites;
   if (tunnel_settings_ != wanted) {
     PENSTOCK_TRY_VOID(around_.tunnel.configure(wanted));
     log::debug("interface configured", {{"address", response.assigned_ip}, {"mtu", wanted.mtu}});
@@ -209,6 +220,7 @@ void Client::drop_connection() {
 void Client::on_closed(const transport::Ending& ending) {
   const std::string reason = ending.error.message;
   const bool was_connected = state_ == State::connected;
+  if (const auto* refusal = connection_->refusal()) heed_retry_after(*refusal);
   drop_connection();
   counters_.dropped_not_connected += queue_.packets();
   queue_.clear();
@@ -226,8 +238,19 @@ void Client::on_closed(const transport::Ending& ending) {
   retry(reason);
 }
 
+void Client::heed_retry_after(const websocket::UpgradeResponse& refusal) {
+  const auto asked = websocket::retry_after(refusal, around_.loop.wall_now());
+  if (!asked || asked->count() == 0) return;
+  const Duration delay = std::min<Duration>(*asked, kLongestAskedWait);
+  not_before_[next_url_] = around_.loop.now() + delay;
+  log::warn("the gateway asks to be left alone for a while",
+            {{"gateway", config_.server.urls[next_url_]}, {"status", refusal.status}, {"for", in_seconds(delay)}});
+}
+
 void Client::retry(const std::string& error) {
-  next_url_ = (next_url_ + 1) % config_.server.urls.size();
+  do {
+    next_url_ = (next_url_ + 1) % config_.server.urls.size();
+  } while (next_url_ != 0 && !may_be_tried(next_url_));
   if (next_url_ != 0) {
     log::warn("gateway not reached, trying the next", {{"error", error}});
     counters_.last_error = error;
@@ -239,6 +262,7 @@ void Client::retry(const std::string& error) {
 void Client::wait(Duration delay, const std::string& error) {
   state_ = State::waiting;
   counters_.last_error = error;
+  delay = std::max(delay, *std::ranges::min_element(not_before_) - around_.loop.now());
   if (++failures_ == kFailuresUntilRoutesGo) withdraw_routes();
   log::warn("Connection failed, retrying in " + in_seconds(delay), {{"error", error}, {"attempt", failures_}});
   retry_at_ = around_.loop.now() + delay;
@@ -261,7 +285,7 @@ void Client::withdraw_routes() {
 void Client::stop(Task done) {
   stopping_ = true;
   stopped_ = std::move(done);
-  connector_.cancel();
+  dialler_.cancel();
   retry_timer_.cancel();
   login_deadline_.cancel();
   if (connection_) {
@@ -333,6 +357,7 @@ Status Client::status() const {
   const TimePoint now = around_.loop.now();
   status.state = state_;
   status.gateway = config_.server.urls[next_url_].to_string();
+  if (proxy_) status.proxy = proxy_->to_string();
   if (connection_) status.outer = connection_->peer();
   if (settings_) {
     status.address = settings_->assigned_ip;

@@ -14,7 +14,9 @@
 //                     refused, by its token and the address it had. A client that was told that another one replaced
 //                     it (session kReplaced) only tries its lease, rarely: the two must not take turns.
 // Liveness            a ping every third of reconnect.dead_after; nothing received for dead_after means lost.
-// Several gateways    are tried in their order, one after the other; the wait comes after the last one has failed.
+// Several gateways    are tried in their order, one after the other; the wait comes after the last one has failed. One
+//                     that asks to be left alone (429 or 503 with Retry-After) is, up to kLongestAskedWait, and the
+//                     others are tried meanwhile.
 // Bounds              packets wait in a queue of kQueueBytes; while there is no connection they are dropped. Drops of
 //                     either kind are counted.
 // Ownership           borrows everything it is given. Destroying it closes the connection without a word; stop() is the
@@ -26,10 +28,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "base/random.h"
 #include "client/core/backoff.h"
+#include "client/core/dialler.h"
+#include "client/core/proxy_choice.h"
 #include "client/core/tunnel.h"
 #include "config/client_config.h"
 #include "net/connect.h"
@@ -47,6 +52,7 @@ std::string_view to_string(State state);
 struct Status {
   State state = State::connecting;
   std::string gateway;  // the URL in use or tried last
+  std::string proxy;    // that it is asked through, "proxy.example.org:3128"; empty: none
   std::optional<Endpoint> outer;
   std::optional<IpAddress> address;
   std::optional<IpAddress> address6;
@@ -89,6 +95,7 @@ struct Surroundings {
   LeaseStore& lease;
   std::shared_ptr<tls::ClientContext> tls;  // null: without TLS, in tests
   std::string software;                     // "penstock/0.1.0 linux"
+  ProxyEnvironment proxy_environment = {};
 };
 
 class Client final : public transport::Connection::Handler {
@@ -125,6 +132,8 @@ class Client final : public transport::Connection::Handler {
   Result<void> apply(const protocol::AuthResponse& response);
   void retry(const std::string& error);
   void wait(Duration delay, const std::string& error);
+  void heed_retry_after(const websocket::UpgradeResponse& refusal);
+  bool may_be_tried(std::size_t url) const { return not_before_[url] <= around_.loop.now(); }
   void drop_connection();
   void withdraw_routes();
 
@@ -142,7 +151,7 @@ class Client final : public transport::Connection::Handler {
   ClientConfig config_;
   Surroundings around_;
   transport::ReadBuffer buffer_;
-  net::Connector connector_;
+  Dialler dialler_;
   Backoff backoff_;
   Timer retry_timer_;
   Timer login_deadline_;
@@ -152,6 +161,8 @@ class Client final : public transport::Connection::Handler {
 
   State state_ = State::waiting;
   std::size_t next_url_ = 0;
+  std::vector<TimePoint> not_before_;  // for each URL: it asked not to be tried before
+  std::optional<ProxyChoice> proxy_;   // of the present attempt
   std::string lease_;
   bool tried_lease_ = false;
   std::optional<std::string> refusal_;  // of the login on the present connection

@@ -18,7 +18,9 @@ struct TunnelSettings {
   // Each with the length of its subnet, which the machine routes to the interface.
   std::vector<std::pair<IpAddress, int>> addresses;
   std::vector<Prefix> routes;  // more prefixes to send into the tunnel
-  int mtu = 0;                 // bytes
+  // Subnets behind this machine: packets to them come out of the tunnel, and the machine is to forward them.
+  std::vector<Prefix> sites;
+  int mtu = 0;  // bytes
   friend bool operator==(const TunnelSettings&, const TunnelSettings&) = default;
 };
 

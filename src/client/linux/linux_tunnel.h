@@ -22,7 +22,9 @@ class LinuxTunnel final : public Tunnel {
 
  private:
   LinuxTunnel(EventLoop& loop, std::unique_ptr<tun::Interface> interface);
+  void warn_unless_forwarding(const std::vector<Prefix>& sites);
 
+  bool warned_of_forwarding_ = false;
   std::unique_ptr<tun::Interface> interface_;
   std::unique_ptr<Watch> watch_;  // destroyed before the interface
 };

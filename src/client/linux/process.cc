@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -87,6 +88,11 @@ Result<void> Process::start() {
     log::warn("state_dir cannot be made: after a restart the session will not be resumed",
               {{"state_dir", config_.paths.state_dir.string()}, {"error", error.message()}});
   }
+  const auto environment = ProxyEnvironment::read([](const char* name) { return std::getenv(name); });
+  for (const GatewayUrl& url : config_.server.urls) {
+    if (auto proxy = proxy_for(url, config_.server, environment); !proxy)
+      return std::unexpected(std::move(proxy).error());
+  }
   PENSTOCK_TRY(auto tls, tls::ClientContext::create({.verify = config_.server.verify_tls,
                                                      .ca_file = config_.server.ca_file.string(),
                                                      .pin = config_.server.pin}));
@@ -98,7 +104,8 @@ Result<void> Process::start() {
                                                            .tunnel = *tunnel_,
                                                            .lease = lease_,
                                                            .tls = std::move(tls),
-                                                           .software = "penstock/" + std::string(kVersion) + " linux"});
+                                                           .software = "penstock/" + std::string(kVersion) + " linux",
+                                                           .proxy_environment = environment});
   client_->on_failure([this](Error failure) {
     outcome_ = std::unexpected(std::move(failure));
     begin_stop();
@@ -168,6 +175,7 @@ std::string Process::status_json() const {
   json["uptime_seconds"] = seconds_or_null(loop_.now() - started_);
   json["state"] = to_string(status.state);
   json["gateway"] = status.gateway;
+  json["proxy"] = status.proxy.empty() ? Json() : Json(status.proxy);
   json["outer"] = text_or_null(status.outer);
   json["interface"] = config_.vpn.interface_name;
   json["address"] = text_or_null(status.address);

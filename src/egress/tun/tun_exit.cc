@@ -26,10 +26,17 @@ void TunExit::read_turn() {
 }
 
 void TunExit::send(PacketBatch& batch) {
-  for (const Packet& packet : batch) {
-    if (!device_->write(packet)) shard_->router().drops().count(router::Drop::interface_refused);
-  }
+  for (const Packet& packet : batch) write(packet);
   batch.clear();
+}
+
+void TunExit::flood(std::span<const Packet> packets) {
+  for (const Packet& packet : packets)
+    if (packet.source) write(packet);
+}
+
+void TunExit::write(const Packet& packet) {
+  if (!device_->write(packet)) shard_->router().drops().count(router::Drop::interface_refused);
 }
 
 }  // namespace penstock::egress

@@ -32,10 +32,13 @@ class TunExit final : public router::Port {
   void start();
 
   void send(PacketBatch& batch) override;
+  // The gateway's machine is on the LAN like everybody else; what it said itself has no session as its source.
+  void flood(std::span<const Packet> packets) override;
   std::size_t credit() const override { return kCredit; }
 
  private:
   void read_turn();
+  void write(const Packet& packet);
 
   router::Shard* shard_;
   tun::Device* device_;

@@ -1,22 +1,52 @@
 #include "ingress/websocket/door.h"
 
+#include <algorithm>
+
+#include "base/log.h"
+#include "ingress/websocket/doorstep.h"
 #include "ingress/websocket/handshake.h"
+#include "ingress/websocket/handshake_limiter.h"
 #include "ingress/websocket/link.h"
 
 namespace penstock::ingress {
 
-Door::Door(router::Shard& shard, session::Registry& registry, Random& random,
+Door::Door(router::Shard& shard, session::Registry& registry, HandshakeLimiter& limiter, Random& random,
            std::shared_ptr<const DoorSettings> settings)
-    : shard_(&shard), registry_(&registry), random_(&random), settings_(std::move(settings)), doors_{this} {}
+    : shard_(&shard),
+      registry_(&registry),
+      limiter_(&limiter),
+      random_(&random),
+      settings_(std::move(settings)),
+      doors_{this} {}
 
 Door::~Door() = default;
 
-void Door::welcome(std::unique_ptr<net::StreamSocket> socket) {
+void Door::welcome(std::unique_ptr<net::StreamSocket> socket, Arrival arrival) {
   if (stopping_) return;
+  const Endpoint peer = socket->peer();
+  const bool proxy = arrival.trusted_proxy || trusts(peer.address);
+  auto ticket = limiter_->enter(shard_->loop(), proxy ? std::nullopt : std::optional(peer.address));
+  if (!ticket) return log::debug("connection refused", {{"outer", peer}, {"reason", to_string(ticket.error())}});
   socket->adopt(shard_->loop());
-  auto channel =
-      transport::Channel::server(tls_ ? tls_->new_engine() : nullptr, settings_->path, kMaxControlMessage, *random_);
-  auto handshake = std::make_unique<Handshake>(*this, std::move(socket), std::move(channel));
+  auto doorstep = std::make_unique<Doorstep>(*this, Visitor{.socket = std::move(socket),
+                                                            .ticket = std::move(*ticket),
+                                                            .outer = peer,
+                                                            .proxy = proxy,
+                                                            .plain_http = arrival.plain_http || !tls_,
+                                                            .deadline = shard_->loop().now() + kLoginDeadline,
+                                                            .said = {}});
+  Doorstep& started = *doorstep;
+  doorsteps_[&started] = std::move(doorstep);
+  started.start();
+}
+
+bool Door::trusts(const IpAddress& proxy) const {
+  return std::ranges::any_of(settings_->proxies, [&](const Prefix& prefix) { return prefix.contains(proxy); });
+}
+
+void Door::begin_handshake(Doorstep& doorstep, Visitor visitor) {
+  remove(doorstep);
+  auto handshake = std::make_unique<Handshake>(*this, std::move(visitor));
   Handshake& started = *handshake;
   handshakes_[&started] = std::move(handshake);
   started.start();
@@ -48,10 +78,12 @@ void Door::abandon(session::Admission admission) {
 
 void Door::stop() {
   stopping_ = true;
+  doorsteps_.clear();
   handshakes_.clear();
   for (const auto& [link, owned] : links_) link->say_goodbye();
 }
 
+void Door::remove(Doorstep& doorstep) { doorsteps_.erase(&doorstep); }
 void Door::remove(Handshake& handshake) { handshakes_.erase(&handshake); }
 void Door::remove(Link& link) { links_.erase(&link); }
 

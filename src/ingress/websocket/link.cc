@@ -1,10 +1,12 @@
 #include "ingress/websocket/link.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <variant>
 
 #include "base/log.h"
+#include "ingress/websocket/handshake_limiter.h"
 
 namespace penstock::ingress {
 namespace {
@@ -13,6 +15,9 @@ namespace {
 constexpr std::uint16_t kGoingAway = 1001;
 constexpr std::uint16_t kPolicy = 1008;
 constexpr std::uint16_t kTooBig = 1009;
+
+// Batches of up to so many packets are kept by an idle link.
+constexpr std::size_t kKeptBatch = 4;
 
 }  // namespace
 
@@ -30,6 +35,7 @@ router::Session* Link::session() { return attached_ ? door_->shard_->session(adm
 
 void Link::start() {
   connection_->set_max_message(Door::kMaxMessage);
+  connection_->set_max_waiting(door_->settings_->queue_messages);
   connection_->resume(door_->shard_->loop(), door_->buffer_, door_->settings_->timing, *this);
   router::Session* session = door_->shard_->session(admission_.port);
   attached_ = session != nullptr && session->attach(*this, admission_.attachment, admission_.to_old_link);
@@ -37,7 +43,7 @@ void Link::start() {
   connection_->send_text(protocol::to_json(response()));
 }
 
-protocol::AuthResponse Link::response() const {
+protocol::AuthResponse Link::response() {
   protocol::AuthResponse response = door_->settings_->welcome;
   response.success = true;
   response.assigned_ip = admission_.address;
@@ -52,7 +58,20 @@ protocol::AuthResponse Link::response() const {
   response.assigned_ip6 = admission_.address6;
   response.lease = admission_.lease;
   response.resumed = admission_.resumed;
+  // The subnets behind others are to be sent here; its own it has.
+  response.sites = session()->sites();
+  for (const Prefix& site : door_->shard_->sites())
+    if (std::ranges::find(response.sites, site) == response.sites.end()) response.routes.push_back(site);
   return response;
+}
+
+void Link::sites_changed() {
+  if (software_.empty()) return;
+  protocol::AuthResponse now = response();
+  connection_->send_text(protocol::to_json(protocol::ConfigEvent{.routes = std::move(now.routes),
+                                                                 .exclude = std::move(now.exclude),
+                                                                 .dns = std::move(now.dns),
+                                                                 .sites = std::move(now.sites)}));
 }
 
 void Link::on_text(std::string_view text) {
@@ -85,6 +104,13 @@ void Link::on_turn_end() {
     door_->shard_->router().drops().count(router::Drop::session_gone, received_.size());
     received_.clear();
   }
+}
+
+void Link::on_idle() {
+  for (PacketBatch* batch : {&received_, &sending_}) {
+    if (batch->empty() && batch->capacity() > kKeptBatch) PacketBatch().swap(*batch);
+  }
+  if (router::Session* session = this->session()) session->release_idle_memory();
 }
 
 void Link::packets_waiting() {
@@ -130,6 +156,7 @@ void Link::close(std::uint16_t code, std::string_view reason) {
 }
 
 void Link::on_closed(const transport::Ending& ending) {
+  if (ending.error.code == ErrorCode::exhausted) door_->limiter_->count(Limit::queue_messages);
   answer_probes(false);
   if (router::Session* session = this->session()) {
     session->detach();

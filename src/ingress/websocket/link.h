@@ -44,13 +44,15 @@ class Link final : public transport::Connection::Handler, public router::Session
   void on_pong() override { alive_seen(); }
   void on_turn_end() override;
   void on_writable() override { pump(); }
+  void on_idle() override;
   void on_closed(const transport::Ending& ending) override;
 
   void packets_waiting() override;
   void end(std::string_view reason) override;
+  void sites_changed() override;
   void probe(Duration patience, std::move_only_function<void(bool)> answer) override;
 
-  protocol::AuthResponse response() const;
+  protocol::AuthResponse response();
   router::Session* session();
   void pump();
   void alive_seen() {

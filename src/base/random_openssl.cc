@@ -1,9 +1,8 @@
-#include "base/random.h"
-
 #include <openssl/rand.h>
 
 #include <climits>
 
+#include "base/random.h"
 #include "base/result.h"
 
 namespace penstock {

@@ -1,5 +1,3 @@
-#include "base/atomic_file.h"
-
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +6,8 @@
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
+
+#include "base/atomic_file.h"
 
 namespace penstock {
 
@@ -108,20 +108,6 @@ Result<std::string> read_whole_file(const std::string& path, std::size_t max_siz
   }
   content.resize(used);
   return content;
-}
-
-Result<void> refuse_if_writable_by_others(const std::string& path) {
-  struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) return fail_errno(path, errno);
-  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-    return fail(ErrorCode::permission_denied,
-                path + ": others than its owner may write to it; run: chmod go-w " + path);
-  if (status.st_uid != 0 && status.st_uid != ::geteuid())
-    return fail(ErrorCode::permission_denied, path + ": belongs to user " + std::to_string(status.st_uid) +
-                                                  ", who is neither root nor the user that penstock runs as; run: "
-                                                  "chown root " +
-                                                  path);
-  return {};
 }
 
 }  // namespace penstock

@@ -1,0 +1,14 @@
+#include <poll.h>
+
+#include "test/support/readiness.h"
+
+namespace penstock::test {
+
+Readiness readiness_of(NativeHandle handle) {
+  pollfd asked{.fd = handle, .events = POLLIN | POLLOUT, .revents = 0};
+  if (::poll(&asked, 1, 0) <= 0) return {};
+  const bool broken = (asked.revents & (POLLERR | POLLHUP)) != 0;
+  return {.readable = broken || (asked.revents & POLLIN) != 0, .writable = broken || (asked.revents & POLLOUT) != 0};
+}
+
+}  // namespace penstock::test
