@@ -6,6 +6,7 @@
 BUILD    ?= build
 JOBS     ?= $(shell nproc)
 PYTHON   ?= /usr/bin/python3
+LABS     ?= 4
 SECONDS  ?= 60
 PREFIX   ?= /usr/local
 DESTDIR  ?=
@@ -24,7 +25,7 @@ export JOBS PYTHON
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: PORT= RUN_DIR= (run)  SECONDS= (fuzz)  DESTDIR= PREFIX= (install)  JOBS= BUILD="
+	@echo "  Variables: PORT= RUN_DIR= (run)  SECONDS= (fuzz)  DESTDIR= PREFIX= (install)  JOBS= LABS= (at a time)  BUILD="
 
 build: ## the executable, build/penstock (the default)
 	@$(PACKAGES) build
@@ -58,7 +59,7 @@ test-unit: build-tests ## unit tests and whole gateways in memory
 	@tools/run-ctest.sh $(BUILD)
 
 test-netns: build-tests ## labs with real kernels' TUN devices, in network namespaces (root)
-	@PENSTOCK=$(abspath $(BUILD))/penstock $(PYTHON) -m pytest -q -p no:cacheprovider test/netns
+	@PENSTOCK=$(abspath $(BUILD))/penstock $(PYTHON) -m pytest -q -p no:cacheprovider -n $(LABS) test/netns
 
 lint: configure-tests ## who includes whom, headers alone, format, clang-tidy, texts
 	@$(PACKAGES) lint
@@ -76,7 +77,7 @@ windows-check: ## what a Windows client stands on, built with MinGW, its unit te
 
 # The labs that wait for real timeouts.
 test-waits: build-tests
-	@PENSTOCK=$(abspath $(BUILD))/penstock PENSTOCK_DEEP=1 $(PYTHON) -m pytest -q -p no:cacheprovider \
+	@PENSTOCK=$(abspath $(BUILD))/penstock PENSTOCK_DEEP=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n $(LABS) \
 	  test/netns/test_reconnect.py test/netns/test_hostile_peers.py
 
 test-asan:
