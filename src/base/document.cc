@@ -4,6 +4,7 @@
 
 #include "base/atomic_file.h"
 #include "base/document_builder.h"
+#include "base/in_quotes.h"
 
 namespace penstock {
 namespace {
@@ -183,7 +184,8 @@ bool DocumentBuilder::count(std::size_t nodes, std::size_t levels, Position posi
 bool DocumentBuilder::add_key(Frame& map, Node key) {
   completed_ = nullptr;
   if (!key.is_scalar()) return refuse(key.position, "a key must be plain text, not a list or a map");
-  if (!map.keys.insert(key.text).second) return refuse(key.position, "the key \"" + key.text + "\" is here twice");
+  if (!map.keys.insert(key.text).second)
+    return refuse(key.position, "the key " + in_quotes(key.text) + " is here twice");
   map.key = std::move(key);
   return true;
 }

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/config_reader.h"
+#include "base/in_quotes.h"
 #include "base/units.h"
 
 namespace penstock::form {
@@ -29,7 +30,7 @@ std::unexpected<Error> expected(std::string_view what, const Node& got) {
   std::string message = "expected " + std::string(what) + ", got ";
   switch (got.kind) {
     case Node::Kind::null: message += "nothing"; break;
-    case Node::Kind::scalar: message += "\"" + got.text + "\""; break;
+    case Node::Kind::scalar: message += in_quotes(got.text); break;
     case Node::Kind::sequence: message += "a list"; break;
     case Node::Kind::map: message += "a section"; break;
   }

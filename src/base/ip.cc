@@ -5,12 +5,13 @@
 #include <limits>
 
 #include "base/bytes.h"
+#include "base/in_quotes.h"
 
 namespace penstock {
 namespace {
 
 std::unexpected<Error> not_an_address(std::string_view text) {
-  return fail(ErrorCode::invalid_argument, "\"" + std::string(text) + "\" is not an IP address");
+  return fail(ErrorCode::invalid_argument, in_quotes(text) + " is not an IP address");
 }
 
 bool parse_v4(std::string_view text, std::array<std::uint8_t, 16>& out, std::size_t at) {
@@ -184,20 +185,19 @@ Prefix::Prefix(IpAddress address, int length) : address_(address), length_(lengt
 Result<Prefix> Prefix::parse(std::string_view text) {
   const std::size_t slash = text.find('/');
   auto address = IpAddress::parse(text.substr(0, slash));
-  if (!address)
-    return fail(ErrorCode::invalid_argument, "\"" + std::string(text) + "\" is not a prefix such as 10.100.0.0/24");
+  if (!address) return fail(ErrorCode::invalid_argument, in_quotes(text) + " is not a prefix such as 10.100.0.0/24");
   if (slash == std::string_view::npos) return host(*address);
   const std::string_view digits = text.substr(slash + 1);
   int length = -1;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
   if (error != std::errc{} || end != digits.data() + digits.size() || digits[0] == '-' || length < 0 ||
       length > address->width() || (digits.size() > 1 && digits[0] == '0')) {
-    return fail(ErrorCode::invalid_argument, "\"" + std::string(text) + "\": the length after the slash must be 0 to " +
-                                                 std::to_string(address->width()));
+    return fail(ErrorCode::invalid_argument,
+                in_quotes(text) + ": the length after the slash must be 0 to " + std::to_string(address->width()));
   }
   Prefix prefix(*address, length);
   if (prefix.address_ != *address) {
-    return fail(ErrorCode::invalid_argument, "\"" + std::string(text) + "\" has bits set after its first " +
+    return fail(ErrorCode::invalid_argument, in_quotes(text) + " has bits set after its first " +
                                                  std::to_string(length) + "; did you mean " + prefix.to_string() + "?");
   }
   return prefix;
@@ -228,7 +228,7 @@ std::string Prefix::to_string() const { return address_.to_string() + "/" + std:
 Result<Endpoint> Endpoint::parse(std::string_view text) {
   const auto refuse = [&] {
     return fail(ErrorCode::invalid_argument,
-                "\"" + std::string(text) + "\" is not an address with a port such as 0.0.0.0:443 or [::]:443");
+                in_quotes(text) + " is not an address with a port such as 0.0.0.0:443 or [::]:443");
   };
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return refuse();

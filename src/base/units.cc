@@ -4,6 +4,8 @@
 #include <charconv>
 #include <optional>
 
+#include "base/in_quotes.h"
+
 namespace penstock {
 namespace {
 
@@ -53,7 +55,7 @@ bool is_number(std::string_view text) {
 }
 
 std::unexpected<Error> refuse(std::string_view what, std::string_view text, std::string_view usual_unit) {
-  std::string message = "expected " + std::string(what) + ", got \"" + std::string(text) + "\"";
+  std::string message = "expected " + std::string(what) + ", got " + in_quotes(text);
   if (is_number(text)) message += "; a number needs a unit, for example " + std::string(text) + std::string(usual_unit);
   return fail(ErrorCode::invalid_argument, std::move(message));
 }
@@ -75,7 +77,7 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
     }
     if (unit == nullptr || (smallest != nullptr && unit->factor >= smallest->factor)) return refusal();
     if (*number > (kLongestDuration - total) / unit->factor) {
-      return fail(ErrorCode::invalid_argument, "\"" + std::string(text) + "\" is longer than 10000 days");
+      return fail(ErrorCode::invalid_argument, in_quotes(text) + " is longer than 10000 days");
     }
     total += *number * unit->factor;
     smallest = unit;
@@ -106,7 +108,7 @@ Result<std::uint64_t> parse_size(std::string_view text) {
   for (const Unit& unit : kSizes) {
     if (!number || rest != unit.name) continue;
     if (*number > (std::uint64_t{1} << 62) / unit.factor) {
-      return fail(ErrorCode::invalid_argument, "\"" + std::string(text) + "\" is more than any machine holds");
+      return fail(ErrorCode::invalid_argument, in_quotes(text) + " is more than any machine holds");
     }
     return *number * unit.factor;
   }

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/digest.h"
+#include "base/in_quotes.h"
 #include "base/ip.h"
 
 namespace penstock {
@@ -83,8 +84,7 @@ Result<GatewayUrl> GatewayUrl::parse(std::string_view text) {
   GatewayUrl url;
   if (authority.size() < after.size()) url.path = after.substr(authority.size());
   if (!parse_authority(authority, url.host, url.port) || !is_url_path(url.path)) {
-    return fail(ErrorCode::invalid_argument,
-                "expected a URL such as wss://vpn.example.org/, got \"" + std::string(text) + "\"");
+    return fail(ErrorCode::invalid_argument, "expected a URL such as wss://vpn.example.org/, got " + in_quotes(text));
   }
   return url;
 }

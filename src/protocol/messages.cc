@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/in_quotes.h"
+
 namespace penstock::protocol {
 namespace {
 
@@ -301,8 +303,7 @@ Result<ControlMessage> parse_control(std::string_view json) {
   if (name == "config") return parse_config({object, name});
   if (name == "notice") return parse_notice({object, name});
   if (name == "goodbye") return parse_goodbye({object, name});
-  constexpr std::size_t kLongestName = 64;
-  return refuse("unknown type \"" + name.substr(0, kLongestName) + "\"");
+  return refuse("unknown type " + in_quotes(name));
 }
 
 std::string to_json(const Auth& message) {

@@ -182,7 +182,13 @@ TEST(Messages, TheNumberOfValuesIsBounded) {
 TEST(Messages, LongTypesAreCut) {
   const auto parsed = parse_control(R"({"type":")" + std::string(5000, 'x') + "\"}");
   ASSERT_FALSE(parsed);
-  EXPECT_LT(parsed.error().message.size(), 100U);
+  EXPECT_LT(parsed.error().message.size(), 250U);
+}
+
+TEST(Messages, AControlCharacterInATypeForgesNoLogLine) {
+  const auto parsed = parse_control(R"({"type":"x\r\nlevel=error"})");
+  ASSERT_FALSE(parsed);
+  EXPECT_EQ(parsed.error().message, "unknown type \"x??level=error\"");
 }
 
 TEST(Messages, TextThatIsNoUtf8StillMakesJson) {

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/in_quotes.h"
+
 namespace penstock::websocket {
 namespace {
 
@@ -13,13 +15,6 @@ using Trusted = std::function<bool(const IpAddress&)>;
 
 // What one proxy wrote: the node that called it, still as text. None: an element that says nothing of its client.
 using Node = std::optional<std::string>;
-
-std::string quoted(std::string_view text) {
-  constexpr std::size_t kLongest = 60;
-  std::string out(text.substr(0, kLongest));
-  std::ranges::replace_if(out, [](char c) { return c < 0x20 || c > 0x7E; }, '?');
-  return "\"" + out + "\"";
-}
 
 std::string_view trim(std::string_view text) {
   const std::size_t first = text.find_first_not_of(" \t");
@@ -162,7 +157,7 @@ Result<Endpoint> walk(std::string_view header, const std::vector<Node>& nodes,
     if (!parsed) {
       return fail(ErrorCode::protocol_error,
                   std::string(header) + " from the proxy " + client.address.to_string() + " names no client address (" +
-                      (*node ? quoted(**node) : "there is no \"for\"") + "): the proxy must write one");
+                      (*node ? in_quotes(**node) : "there is no \"for\"") + "): the proxy must write one");
     }
     client = *parsed;
     if (!trusted(client.address)) break;
@@ -180,7 +175,7 @@ Result<Endpoint> forwarded_client(const UpgradeRequest& request, const Endpoint&
     if (name == "x-forwarded-for") append_x_forwarded_for(value, x_nodes);
     if (name == "forwarded" && !ForwardedReader(value).read(nodes)) {
       return fail(ErrorCode::protocol_error, "Forwarded from the proxy " + peer.address.to_string() +
-                                                 " does not follow RFC 7239: " + quoted(value));
+                                                 " does not follow RFC 7239: " + in_quotes(value));
     }
   }
   PENSTOCK_TRY(const Endpoint by_x, walk("X-Forwarded-For", x_nodes, parse_x_node, peer, trusted));
