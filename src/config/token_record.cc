@@ -32,9 +32,9 @@ void read_record(Section& item, TokenRecord& record) {
   item.list("sites", record.sites, form::prefix);
   if (record.address && !record.address->is_v4()) item.refuse("address", "must be an IPv4 address");
   if (record.address6 && !record.address6->is_v6()) item.refuse("address6", "must be an IPv6 address");
-  if (record.address || record.address6) {
+  if (record.address || record.address6 || !record.sites.empty()) {
     if (item.has("single") && !record.single) {
-      item.refuse("single", "a fixed address can have one session only; leave this out");
+      item.refuse("single", "a fixed address or a site can have one session only; leave this out");
     }
     record.single = true;
   }

@@ -26,7 +26,7 @@ struct TokenRecord {
   Digest256 sha256{};
   std::optional<IpAddress> address;   // a fixed inner IPv4 address; makes the record single
   std::optional<IpAddress> address6;  // a fixed inner IPv6 address; makes the record single
-  bool single = false;                // a new session ends the one before
+  bool single = false;                // a new session ends the one before; so with an address or sites
   std::vector<std::string> groups;
   std::vector<Prefix> sites;  // subnets behind the client
   friend bool operator==(const TokenRecord&, const TokenRecord&) = default;

@@ -29,14 +29,14 @@ FlowKey key_of(std::string_view from, std::string_view to, std::uint8_t protocol
           .protocol = protocol};
 }
 
-const std::vector<AccessMember> kMembers{{1, "alice", {"staff"}},
-                                         {2, "bob", {"staff", "servers"}},
-                                         {3, "carol", {}},
-                                         {4, "dave", {"servers"}},
-                                         {5, "erin", {}}};
+const std::vector<AccessMember> members{{1, "alice", {"staff"}},
+                                        {2, "bob", {"staff", "servers"}},
+                                        {3, "carol", {}},
+                                        {4, "dave", {"servers"}},
+                                        {5, "erin", {}}};
 
 bool permits(const std::vector<AccessRule>& rules, std::uint32_t from, std::uint32_t to, const FlowKey& key) {
-  return AccessPolicy(rules, kMembers, 1, {}).permits(from, to, key);
+  return AccessPolicy(rules, members, 1, {}).permits(from, to, key);
 }
 
 TEST(AccessPolicy, WhatNoRuleAllowsIsNotAllowed) {
@@ -94,12 +94,12 @@ TEST(AccessPolicy, RulesFitByNameGroupPrefixAndPort) {
 }
 
 TEST(AccessPolicy, MembersToWhomTheSameRulesApplyAreOneClass) {
-  const AccessPolicy policy({{party("staff"), party("servers"), {}}}, kMembers, 1, {});
+  const AccessPolicy policy({{party("staff"), party("servers"), {}}}, members, 1, {});
   EXPECT_EQ(policy.classes(), 4U) << "neither, staff, servers, both";
 }
 
 TEST(AccessPolicy, NamesThatNobodyHasAreTold) {
-  const AccessPolicy policy({{party("alcie"), party("servers"), {}}, {party("any"), party("stuff"), {}}}, kMembers, 1,
+  const AccessPolicy policy({{party("alcie"), party("servers"), {}}, {party("any"), party("stuff"), {}}}, members, 1,
                             {});
   EXPECT_THAT(policy.unknown_names(), testing::ElementsAre("alcie", "stuff"));
 }
@@ -112,7 +112,7 @@ TEST(AccessPolicy, ItAgreesWithANaiveEvaluation) {
   const auto pick = [&random](const auto& from) { return from[random.next32() % from.size()]; };
   const auto named = [](const AccessParty& who, std::uint32_t number) {
     if (who.name.empty()) return true;
-    for (const AccessMember& member : kMembers) {
+    for (const AccessMember& member : members) {
       if (member.number == number)
         return member.name == who.name || std::ranges::find(member.groups, who.name) != member.groups.end();
     }
@@ -129,7 +129,7 @@ TEST(AccessPolicy, ItAgreesWithANaiveEvaluation) {
         rule.ports.push_back({pick(std::array<std::uint8_t, 3>{0, kProtocolTcp, kProtocolUdp}), first, last});
       }
     }
-    const AccessPolicy policy(rules, kMembers, 1, {});
+    const AccessPolicy policy(rules, members, 1, {});
     for (int i = 0; i < 300; ++i) {
       const std::uint32_t from = random.next32() % 8;
       const std::uint32_t to = random.next32() % 8;

@@ -7,7 +7,7 @@
 namespace penstock::router {
 namespace {
 
-// Flow::state
+// Flow::state_
 constexpr std::uint8_t kAnswered = 0x01;
 constexpr std::uint8_t kOpenerFinished = 0x02;
 constexpr std::uint8_t kAnswererFinished = 0x04;
@@ -22,13 +22,13 @@ bool is_closed(std::uint8_t state) {
 
 }  // namespace
 
-bool FlowTable::is_settled(const Flow& flow) { return (flow.state & kAnswered) != 0 && !is_closed(flow.state); }
+bool FlowTable::is_settled(const Flow& flow) { return (flow.state_ & kAnswered) != 0 && !is_closed(flow.state_); }
 
 Duration FlowTable::idle_limit(const Flow& flow) {
   const std::uint8_t protocol = flow.key.protocol;
   if (protocol == kProtocolIcmp || protocol == kProtocolIcmp6) return kIcmpIdle;
-  if (is_closed(flow.state)) return kClosedIdle;
-  if ((flow.state & kAnswered) == 0) return kFreshIdle;
+  if (is_closed(flow.state_)) return kClosedIdle;
+  if ((flow.state_ & kAnswered) == 0) return kFreshIdle;
   return protocol == kProtocolTcp ? kTcpIdle : kAnsweredIdle;
 }
 
@@ -38,7 +38,7 @@ FlowTable::Index& FlowTable::bucket_of(const FlowKey& key) {
 
 FlowTable::Flow* FlowTable::find(const FlowKey& key, TimePoint now) {
   if (size_ == 0) return nullptr;
-  for (Index index = bucket_of(key); index != kNone; index = flows_[index].next) {
+  for (Index index = bucket_of(key); index != kNone; index = flows_[index].next_) {
     Flow& flow = flows_[index];
     if (flow.key != key) continue;
     if (!is_over(flow, now)) return &flow;
@@ -52,14 +52,14 @@ FlowTable::Flow& FlowTable::open(const FlowKey& key, std::uint32_t member, std::
   make_room(now);
   const Index index = free_;
   Flow& flow = flows_[index];
-  free_ = flow.next;
+  free_ = flow.next_;
   flow = Flow{};
   flow.key = key;
   flow.member = member;
   flow.policy = policy;
   flow.last_seen = now;
   Index& bucket = bucket_of(key);
-  flow.next = bucket;
+  flow.next_ = bucket;
   bucket = index;
   link_newest(flow);
   ++size_;
@@ -70,10 +70,10 @@ void FlowTable::seen(Flow& flow, Direction direction, std::uint8_t tcp_flags, Ti
   unlink(flow);
   const bool opener = direction == Direction::opener;
   // Ports are used again: a connection that is over gives way to the next one.
-  if (opener && (tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn && is_closed(flow.state)) flow.state = 0;
-  if (!opener) flow.state |= kAnswered;
-  if ((tcp_flags & kTcpFin) != 0) flow.state |= opener ? kOpenerFinished : kAnswererFinished;
-  if ((tcp_flags & kTcpRst) != 0) flow.state |= kReset;
+  if (opener && (tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn && is_closed(flow.state_)) flow.state_ = 0;
+  if (!opener) flow.state_ |= kAnswered;
+  if ((tcp_flags & kTcpFin) != 0) flow.state_ |= opener ? kOpenerFinished : kAnswererFinished;
+  if ((tcp_flags & kTcpRst) != 0) flow.state_ |= kReset;
   flow.last_seen = now;
   link_newest(flow);
 }
@@ -83,11 +83,11 @@ void FlowTable::erase(Flow& flow) {
   Index* at = &bucket_of(flow.key);
   while (*at != index) {
     PENSTOCK_ASSERT(*at != kNone);
-    at = &flows_[*at].next;
+    at = &flows_[*at].next_;
   }
-  *at = flow.next;
+  *at = flow.next_;
   unlink(flow);
-  flow.next = free_;
+  flow.next_ = free_;
   free_ = index;
   if (--size_ != 0 || flows_.size() == kFirstFlows) return;
   flows_ = {};
@@ -98,16 +98,16 @@ void FlowTable::erase(Flow& flow) {
 void FlowTable::link_newest(Flow& flow) {
   Ages& ages = ages_of(flow);
   const Index index = index_of(flow);
-  flow.older = ages.newest;
-  flow.newer = kNone;
-  (ages.newest == kNone ? ages.oldest : flows_[ages.newest].newer) = index;
+  flow.older_ = ages.newest;
+  flow.newer_ = kNone;
+  (ages.newest == kNone ? ages.oldest : flows_[ages.newest].newer_) = index;
   ages.newest = index;
 }
 
 void FlowTable::unlink(Flow& flow) {
   Ages& ages = ages_of(flow);
-  (flow.older == kNone ? ages.oldest : flows_[flow.older].newer) = flow.newer;
-  (flow.newer == kNone ? ages.newest : flows_[flow.newer].older) = flow.older;
+  (flow.older_ == kNone ? ages.oldest : flows_[flow.older_].newer_) = flow.newer_;
+  (flow.newer_ == kNone ? ages.newest : flows_[flow.newer_].older_) = flow.older_;
 }
 
 // A slot in the free list, by what is over, by growth, or at somebody's expense.
@@ -127,11 +127,11 @@ void FlowTable::grow() {
   buckets_.assign(size, kNone);
   for (std::size_t i = 0; i < before; ++i) {  // all of them in use
     Index& bucket = bucket_of(flows_[i].key);
-    flows_[i].next = bucket;
+    flows_[i].next_ = bucket;
     bucket = static_cast<Index>(i);
   }
   for (std::size_t i = size; i-- > before;) {
-    flows_[i].next = free_;
+    flows_[i].next_ = free_;
     free_ = static_cast<Index>(i);
   }
 }

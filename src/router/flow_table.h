@@ -43,10 +43,10 @@ class FlowTable {
 
    private:
     friend class FlowTable;
-    std::uint16_t next = 0;  // in its bucket's chain, or in the free list
-    std::uint16_t older = 0;
-    std::uint16_t newer = 0;
-    std::uint8_t state = 0;  // the flags in flow_table.cc
+    std::uint16_t next_ = 0;  // in its bucket's chain, or in the free list
+    std::uint16_t older_ = 0;
+    std::uint16_t newer_ = 0;
+    std::uint8_t state_ = 0;  // the flags in flow_table.cc
   };
 
   explicit FlowTable(const SipKey& key) : key_(key) {}
