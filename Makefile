@@ -136,7 +136,8 @@ install: $(BUILD)/penstock ## what was built, with the systemd units and example
 	for kind in sysusers.d tmpfiles.d; do \
 	  install -D -m 644 packaging/$$kind/penstock.conf $(DESTDIR)$(PREFIX)/lib/$$kind/penstock.conf || exit 1; done
 	for example in $(wildcard configs/*); do install -m 644 $$example $(DESTDIR)$(DOC_DIR)/examples/ || exit 1; done
-	for page in $(wildcard docs/*.md README.md); do install -m 644 $$page $(DESTDIR)$(DOC_DIR)/ || exit 1; done
+	for example in $(wildcard packaging/proxies/*); do install -m 644 $$example $(DESTDIR)$(DOC_DIR)/examples/ || exit 1; done
+	for page in $(wildcard docs/*.md README.md SECURITY.md); do install -m 644 $$page $(DESTDIR)$(DOC_DIR)/ || exit 1; done
 
 clean: ## remove the build directories (not run/, which holds a certificate and tokens)
 	rm -rf $(BUILD) build-asan build-fuzz build-tsan build-windows

@@ -47,7 +47,7 @@ inline std::string_view as_text(ByteView bytes) { return {reinterpret_cast<const
 // A first-in first-out run of bytes in one contiguous block: append at the back, consume at the front.
 //
 // Empty, it holds no memory until the first append; `release()` gives the block back (for idle connections). Views are
-// valid until the next append, prepare, consume or release. One thread.
+// valid until the next append, prepare, consume, release or shrink. One thread.
 class ByteQueue {
  public:
   ByteQueue() = default;
@@ -82,6 +82,15 @@ class ByteQueue {
   void release() {
     block_.reset();
     begin_ = end_ = capacity_ = 0;
+  }
+  // Gives back what is far more than the bytes need.
+  void shrink() {
+    constexpr std::size_t kWorthIt = 4096;
+    if (empty()) return release();
+    if (capacity_ <= 2 * size() + kWorthIt) return;
+    ByteQueue fitting;
+    fitting.append(view());
+    swap(fitting);
   }
 
  private:

@@ -70,7 +70,7 @@ int check_config(const ConfigOptions& options, const std::string& kind) {
     if (const auto trusted = refuse_if_writable_by_others(options.file); !trusted)
       return report_configuration(trusted.error());
     // The files that it names may be on another machine: no mistake of the configuration, but worth a word.
-    if (!is_client) {
+    if (!is_client && !server->server.tls_cert.empty()) {
       const auto certificate =
           tls::ServerContext::create(server->server.tls_cert.string(), server->server.tls_key.string());
       if (!certificate) std::cerr << "penstock: here it would not start: " << certificate.error().message << "\n";

@@ -59,18 +59,20 @@ Result<std::string> client_config_text(const ServerConfig& config, const std::st
                 "server.public_url is not set: say there how clients reach this gateway, such as "
                 "wss://vpn.example.org/");
   }
-  PENSTOCK_TRY(const auto pin, tls::pin_of_certificate_file(config.server.tls_cert.string()));
+  std::string pin;
+  if (config.server.listen_addr.empty()) {
+    pin = "  # TLS ends in a proxy in front of the gateway, whose certificate an authority must vouch for.\n";
+  } else {
+    PENSTOCK_TRY(const auto key, tls::pin_of_certificate_file(config.server.tls_cert.string()));
+    pin = "  # The gateway's public key. It must be replaced here when the gateway gets a new key.\n  pin: \"" + key +
+          "\"\n";
+  }
   return "# Penstock client \"" + name +
          "\". Keep this file secret: whoever has it can join the network.\n"
          "# Start it with: sudo penstock client --config THIS_FILE\n"
          "server:\n"
          "  url: " +
-         config.server.public_url->to_string() +
-         "\n"
-         "  # The gateway's public key. It must be replaced here when the gateway gets a new key.\n"
-         "  pin: \"" +
-         pin +
-         "\"\n"
+         config.server.public_url->to_string() + "\n" + pin +
          "auth:\n"
          "  token: \"" +
          token +

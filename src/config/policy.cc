@@ -140,8 +140,6 @@ void read_lan(Section section, LanConfig& out) {
     item.list("ports", rule.ports, port_range);
     out.allow.push_back(std::move(rule));
   });
-  if (!out.isolate && !out.allow.empty())
-    section.refuse("allow", "has rules, but without lan.isolate: true everybody reaches everybody anyway");
   section.value("discovery", out.discovery, form::word<bool>({{"on", true}, {"off", false}}));
   section.value("discovery_rate", out.discovery_rate, form::count(1, 100'000));
 }

@@ -47,7 +47,7 @@ struct LanConfig {
     std::vector<PortRange> ports;  // none: all
     friend auto operator<=>(const Rule&, const Rule&) = default;
   };
-  std::vector<Rule> allow;  // none unless `isolate`
+  std::vector<Rule> allow;  // of no effect unless `isolate`
 
   bool discovery = true;              // broadcasts and multicasts by which machines find each other are handed on
   std::uint32_t discovery_rate = 20;  // packets a second and client, twice that at a time

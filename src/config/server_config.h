@@ -59,7 +59,7 @@ struct ServerConfig {
     std::uint32_t handshake_rate = 50;          // a second and address, twice that at a time
     std::uint32_t failed_logins = 5;            // of an address, one forgiven a minute; then it has to wait
     std::chrono::milliseconds max_retry_after = std::chrono::minutes(5);
-    std::uint32_t sessions_per_token = 256;
+    std::uint32_t sessions_per_token = 64;
     std::uint32_t open_files = 0;  // 0: as many as the system lets the process have
     std::vector<Prefix> exempt;    // from the limits per address
   } limits;

@@ -56,7 +56,7 @@ TEST(ServerConfig, DefaultsNeedOnlyACertificate) {
   EXPECT_EQ(config->limits.handshake_rate, 50U);
   EXPECT_EQ(config->limits.failed_logins, 5U);
   EXPECT_EQ(config->limits.max_retry_after, 5min);
-  EXPECT_EQ(config->limits.sessions_per_token, 256U);
+  EXPECT_EQ(config->limits.sessions_per_token, 64U);
   EXPECT_EQ(config->limits.open_files, 0U);
   EXPECT_EQ(config->process.user, "penstock");
   EXPECT_FALSE(config->process.user_given);
@@ -284,9 +284,6 @@ TEST(ServerConfig, MistakesAreNamedWithPlacePathAndWayOut) {
            Case{"lan: {isolate: on, allow: [{from: a}]}", "server.yaml:2:28: lan.allow[0].to: required, but not given"},
            Case{"lan: {isolate: on, allow: [{from: 10.0.0.0/33, to: any}]}",
                 "server.yaml:2:35: lan.allow[0].from: \"10.0.0.0/33\": the length after the slash must be 0 to 32"},
-           Case{"lan: {allow: [{from: any, to: any}]}",
-                "server.yaml:2:14: lan.allow: has rules, but without lan.isolate: true everybody reaches everybody "
-                "anyway"},
            Case{"limits: {handshakes: 0}",
                 "server.yaml:2:22: limits.handshakes: expected a number from 1 to 1000000, got \"0\""},
            Case{"limits: {open_files: 10}",

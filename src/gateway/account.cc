@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -132,6 +133,22 @@ Result<void> refuse_strangers_files(const fs::path& directory) {
   return {};
 }
 
+// Whoever made a directory where others can make some, too, may have put keys and tokens of theirs into it.
+Result<void> refuse_strangers_directory(const fs::path& path, const struct stat& status) {
+  if (status.st_uid == 0) return {};
+  if (const char* asked_sudo = std::getenv("SUDO_UID");
+      asked_sudo != nullptr && std::to_string(status.st_uid) == asked_sudo) {
+    return {};
+  }
+  struct stat parent{};
+  const fs::path above = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  // Where only root makes directories, root gave this one away: to the user that the gateway was before.
+  if (::stat(above.c_str(), &parent) == 0 && parent.st_uid == 0 && (parent.st_mode & 022U) == 0) return {};
+  return fail(ErrorCode::permission_denied,
+              "state_dir: " + path.string() + " belongs to user " + std::to_string(status.st_uid) +
+                  ", who could have put keys and tokens there: look at it, then chown -R 0 " + path.string());
+}
+
 }  // namespace
 
 Account Account::current() {
@@ -218,7 +235,10 @@ Result<void> make_state_directory(const fs::path& given, const Account& account)
   struct stat status{};
   if (::fstat(directory.get(), &status) != 0) return fail_errno(path.string(), errno);
   const bool given_away = status.st_uid != account.user;
-  if (given_away) PENSTOCK_TRY_VOID(refuse_strangers_files(path));
+  if (given_away) {
+    PENSTOCK_TRY_VOID(refuse_strangers_directory(path, status));
+    PENSTOCK_TRY_VOID(refuse_strangers_files(path));
+  }
   for (const std::string_view name : kStateFiles)
     PENSTOCK_TRY_VOID(hand_over_file(directory.get(), path / name, account));
   if (given_away) PENSTOCK_TRY_VOID(chown_descriptor(directory.get(), account.user, account.group, path.string()));

@@ -120,7 +120,7 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
   }
   for (ingress::Door* door : doors) door->set_doors(doors);
   core->stop_timer_ = std::make_unique<Timer>(home.loop());
-  core->set_discovery(discovery_of(config.lan, config.vpn.subnet));
+  core->set_discovery(discovery_of(config.lan, config.vpn));
   core->set_access(config.lan);
   return core;
 }
@@ -222,8 +222,11 @@ std::vector<auth::Credential> credentials_of(const std::vector<TokenRecord>& rec
   return credentials;
 }
 
-router::DiscoverySettings discovery_of(const LanConfig& lan, const Prefix& subnet) {
-  return {.on = lan.discovery, .rate = lan.discovery_rate, .subnet_broadcast = router::broadcast_of(subnet)};
+router::DiscoverySettings discovery_of(const LanConfig& lan, const ServerConfig::Vpn& vpn) {
+  return {.on = lan.discovery,
+          .rate = lan.discovery_rate,
+          .max_size = static_cast<std::size_t>(vpn.mtu),
+          .subnet_broadcast = router::broadcast_of(vpn.subnet)};
 }
 
 }  // namespace penstock::gateway

@@ -94,6 +94,6 @@ class Core {
 // The records of the configuration (and of tokens.json) as credentials.
 std::vector<auth::Credential> credentials_of(const std::vector<TokenRecord>& records);
 // What `lan` says about discovery, for a gateway whose subnet is `subnet`.
-router::DiscoverySettings discovery_of(const LanConfig& lan, const Prefix& subnet);
+router::DiscoverySettings discovery_of(const LanConfig& lan, const ServerConfig::Vpn& vpn);
 
 }  // namespace penstock::gateway

@@ -280,7 +280,19 @@ Result<void> Process::open_interface() {
 void Process::route_sites(const std::vector<TokenRecord>& records) {
   if (!interface_) return;
   std::vector<Prefix> routes;
-  for (const TokenRecord& record : records) routes.insert(routes.end(), record.sites.begin(), record.sites.end());
+  const auto addresses = net::host_addresses();
+  for (const TokenRecord& record : records) {
+    for (const Prefix& site : record.sites) {
+      const auto* mine = addresses ? net::overlapping(*addresses, site, config_.vpn.interface_name) : nullptr;
+      if (mine == nullptr) {
+        routes.push_back(site);
+      } else {
+        log::warn(
+            "a site overlaps a network that this machine stands in: it keeps its own way there",
+            {{"client", record.name}, {"site", site}, {"network", mine->network}, {"interface", mine->interface}});
+      }
+    }
+  }
   if (routes == interface_settings_.routes) return;
   interface_settings_.routes = std::move(routes);
   if (auto configured = interface_->configure(interface_settings_); !configured)
@@ -308,10 +320,10 @@ void Process::reload() {
   log::info("reloading");
   if (auto config = reread_()) {
     tokens_ = std::move(config->auth.tokens);
-    core_->set_discovery(discovery_of(config->lan, config_.vpn.subnet));
+    core_->set_discovery(discovery_of(config->lan, config_.vpn));
     core_->set_access(config->lan);
   } else {
-    log::error("configuration not read again, the old tokens stay", {{"error", config.error().message}});
+    log::error("configuration not read again, the old tokens and rules stay", {{"error", config.error().message}});
   }
   if (auto loaded = load_certificate(false); !loaded)
     log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});

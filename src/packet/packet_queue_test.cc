@@ -36,7 +36,7 @@ TEST(PacketQueue, ItIsFullOfPacketsBeforeItIsFullOfBytesWhereTheyAreSmall) {
   for (std::uint32_t i = 0; i < 3; ++i) EXPECT_TRUE(queue.push(numbered(i)));
   Packet fourth = numbered(3);
   EXPECT_FALSE(queue.push(std::move(fourth)));
-  EXPECT_EQ(number_of(fourth), 3U);
+  EXPECT_EQ(number_of(fourth), 3U);  // NOLINT(bugprone-use-after-move): what is refused stays its owner's
   EXPECT_EQ(queue.room(), 0U);
   EXPECT_EQ(number_of(*queue.pop()), 0U);
   EXPECT_TRUE(queue.push(std::move(fourth)));

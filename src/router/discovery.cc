@@ -71,7 +71,7 @@ bool is_discovery(ByteView packet, const IpView& view) {
 }
 
 std::optional<Drop> Discovery::judge(ByteView packet, const IpView& view, TokenBucket& sender) const {
-  if (!is_discovery(packet, view)) return Drop::multicast;
+  if (!is_discovery(packet, view) || packet.size() > settings_.max_size) return Drop::multicast;
   if (!settings_.on) return Drop::discovery_off;
   const TimePoint now = clock_->now();
   const Duration interval = Duration(std::chrono::seconds(1)) / settings_.rate;

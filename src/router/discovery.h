@@ -13,6 +13,7 @@
 //   DHCP, routing       by port (kNeverForwarded): nobody but the gateway hands out addresses and routes here.
 //   fragments, IP options, extension headers
 //                       a later fragment has no port to look at, and discovery needs none of them.
+//   larger than the MTU a thousand copies of one would fill every line; no machine sends them.
 //   other groups        streams for many receivers: without group membership they would flood everybody.
 // The TTL stays as it is: all members are on one link, which is what RFC 6762 section 11 has it stand for.
 //
@@ -76,6 +77,7 @@ class FloodBudget {
 struct DiscoverySettings {
   bool on = false;
   std::uint32_t rate = 20;                    // packets a second and sender, at least 1
+  std::size_t max_size = 1500;                // bytes of a packet: what a LAN's machines could send as one
   std::optional<IpAddress> subnet_broadcast;  // none: a subnet of /31 or /32 has no such address
 };
 

@@ -162,6 +162,15 @@ TEST_F(DiscoveryRateTest, ASenderHasTwiceItsRateAtOnceAndThenItsRate) {
   EXPECT_EQ(passed(discovery, alice, 100), 40) << "what was not used does not add up";
 }
 
+TEST_F(DiscoveryRateTest, WhatNoMachineOfTheLanCouldSendAsOnePacketGoesNowhere) {
+  const Discovery small({.on = true, .rate = 20, .max_size = 100}, budget, clock);
+  constexpr std::size_t kData = 100 - 28;
+  for (const std::size_t more : {0U, 1U}) {
+    Packet packet = udp("10.0.0.2", "224.0.0.251", 5353, std::string(kData + more, 'x'));
+    EXPECT_EQ(small.judge(packet.bytes(), parse_ip(packet.bytes()).value(), alice).has_value(), more != 0) << more;
+  }
+}
+
 TEST_F(DiscoveryRateTest, OffAndTheWrongKindAreToldApart) {
   const Discovery off({.on = false}, budget, clock);
   EXPECT_EQ(judge(off, alice), Drop::discovery_off);

@@ -6,8 +6,8 @@
 //
 // Each is forgotten when it has been silent for as long as its kind and state allow (kTcpIdle and the others below).
 // A full table forgets, before it refuses anybody, the one that has been silent for longest, but of those that are
-// FRESH or CLOSED while there are any: so a sender that opens flow after flow displaces its own and not what others
-// have going. Whoever is displaced all the same loses nothing but the answers until its next packet.
+// FRESH or CLOSED while there are any: so a sender that opens flow after flow displaces its unanswered ones first.
+// Whoever is displaced all the same loses nothing but the answers until its next packet.
 //
 // Memory      grows with its use up to kMaxFlows (80 bytes each, 330 KB in all), and goes when the table is empty
 // again. Cost        a keyed hash and the steps of one chain; only growing allocates. Threads     those of the session.

@@ -224,10 +224,13 @@ Result<IpAddress> Registry::find_address(const Credential& credential, const std
   if (wanted && wanted->is_v4() && pool_.lease_exactly(*wanted, credential.name)) return *wanted;
   auto leased = pool_.lease(credential.name);
   if (leased || leased.error().code != ErrorCode::exhausted) return leased;
-  // Nobody's address is left: the session that has been away longest gives up its own, unless that is a fixed one.
+  // Nobody's address is left: the session that has been away longest gives up its own, unless that is a fixed one. To a
+  // client whose token has sessions already only its own do, or one token could take all addresses from the others.
+  const bool has_sessions = by_credential_.contains(credential.name);
   for (const auto& [since, slot] : detached_) {
     Record& record = *records_[slot];
     if (reserved_.contains(record.address)) continue;
+    if (has_sessions && record.credential->name != credential.name) continue;
     end(record, "its address was needed for another client");
     return pool_.lease(credential.name);
   }

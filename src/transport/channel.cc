@@ -167,7 +167,7 @@ void Channel::close(std::uint16_t code, std::string_view reason) {
 }
 
 void Channel::release_idle_memory() {
-  if (plain_.empty()) plain_.release();
+  plain_.shrink();
   if (output_.empty()) output_.release();
   staging_.release();
   if (engine_) {

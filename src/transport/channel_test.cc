@@ -36,7 +36,7 @@ TEST_F(ChannelTest, ABrowserGetsASmallPageAndNotAWordAboutPenstock) {
 
 TEST_F(ChannelTest, TheOwnerDecidesOnAValidUpgradeBeforeItIsAnswered) {
   std::vector<std::string> asked;
-  const auto server_that_says = [&](std::optional<UpgradeRefusal> answer) {
+  const auto server_that_says = [&](const std::optional<UpgradeRefusal>& answer) {
     return Channel::server(nullptr, "/", 70000, random, [&asked, answer](const websocket::UpgradeRequest& request) {
       asked.emplace_back(request.find("x-forwarded-for").value_or("nobody"));
       return answer;

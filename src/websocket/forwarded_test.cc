@@ -8,14 +8,14 @@
 namespace penstock::websocket {
 namespace {
 
-const Endpoint kPeer{*IpAddress::parse("10.0.0.1"), 40000};
+const Endpoint proxy_peer{*IpAddress::parse("10.0.0.1"), 40000};
 
 // Proxies are 10.0.0.0/8 and fd00::/8.
 bool trusted(const IpAddress& address) {
   return Prefix::parse("10.0.0.0/8")->contains(address) || Prefix::parse("fd00::/8")->contains(address);
 }
 
-Result<Endpoint> client_of(const HttpHeaders& headers, const Endpoint& peer = kPeer) {
+Result<Endpoint> client_of(const HttpHeaders& headers, const Endpoint& peer = proxy_peer) {
   UpgradeRequest request;
   request.headers = headers;
   return forwarded_client(request, peer, trusted);

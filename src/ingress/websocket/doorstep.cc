@@ -52,7 +52,10 @@ void Doorstep::read() {
   said.append({buffer, **got});
   const auto begun = has_begun();
   if (!begun) return leave(begun.error().message);
-  if (*begun) return door_->begin_handshake(*this, std::move(visitor_));
+  if (*begun) {
+    visitor_.ticket.has_spoken();
+    return door_->begin_handshake(*this, std::move(visitor_));
+  }
   PENSTOCK_ASSERT(said.size() < kMostSaid);
   listen();
 }

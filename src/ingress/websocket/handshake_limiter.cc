@@ -36,7 +36,13 @@ void HandshakeLimiter::Ticket::release() {
   const auto handshake = limiter_->handshakes_.find(number_);
   if (handshake == limiter_->handshakes_.end()) return;  // it was evicted
   limiter_->end(handshake->second, loop_->now());
+  limiter_->silent_.erase(number_);
   limiter_->handshakes_.erase(handshake);
+}
+
+void HandshakeLimiter::Ticket::has_spoken() {
+  const std::lock_guard lock(limiter_->mutex_);
+  limiter_->silent_.erase(number_);
 }
 
 std::expected<void, Limit> HandshakeLimiter::Ticket::claim(const IpAddress& client) {
@@ -64,12 +70,15 @@ std::expected<HandshakeLimiter::Ticket, Limit> HandshakeLimiter::enter(EventLoop
       address = *begun;
     }
     if (handshakes_.size() >= settings_.handshakes) {
-      evicted = std::move(handshakes_.begin()->second);
-      handshakes_.erase(handshakes_.begin());
+      const auto oldest = silent_.empty() ? handshakes_.begin() : handshakes_.find(*silent_.begin());
+      evicted = std::move(oldest->second);
+      silent_.erase(oldest->first);
+      handshakes_.erase(oldest);
       end(evicted, now);
       count(Limit::handshakes_full);
     }
     ticket = Ticket(*this, loop, ++last_number_);
+    silent_.insert(silent_.end(), last_number_);
     handshakes_[last_number_] = {.loop = &loop, .evicted = ticket->evicted_, .address = address};
   }
   if (evicted.loop != nullptr) {

@@ -2,8 +2,10 @@
 //
 // Theory of operation
 // -------------------
-// A handshake holds a Ticket from its first packet to its login. There are `handshakes` tickets; when all are out, the
-// oldest is taken back: whoever holds many without going on loses them to whoever comes, and not the reverse.
+// A handshake holds a Ticket from its first packet to its login. There are `handshakes` tickets; when all are out, one
+// is taken back: of those who have said nothing yet the oldest, and only if there are none of these the oldest of all.
+// So a flood of silent connections, however fast, costs nobody a handshake who speaks as soon as it is connected, as
+// every client does; and whoever holds many without going on loses them to whoever comes, and not the reverse.
 //
 // An address is one IPv4 address or one IPv6 /64, which is what one subscriber has. It is in one of three lists, or
 // unknown, and then it costs nothing:
@@ -36,6 +38,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -71,6 +74,8 @@ class HandshakeLimiter {
 
     // What runs on the loop when this handshake has to make room; never once the ticket is gone. It may destroy it.
     void on_evicted(Task task) { *evicted_ = std::move(task); }
+    // The connection has begun: it does not make room any more while others are silent.
+    void has_spoken();
     // From now on this is a handshake of `client`, whom a proxy has named. Refusals: as of enter().
     std::expected<void, Limit> claim(const IpAddress& client);
 
@@ -138,6 +143,7 @@ class HandshakeLimiter {
 
   mutable std::mutex mutex_;                       // of all below
   std::map<std::uint64_t, Handshake> handshakes_;  // numbered in the order in which they came
+  std::set<std::uint64_t> silent_;                 // of them, those that have said nothing yet
   std::uint64_t last_number_ = 0;
   std::list<Address> busy_;
   std::list<Address> recent_;  // the one that has been there longest first, as in failed_

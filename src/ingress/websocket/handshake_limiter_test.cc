@@ -145,6 +145,24 @@ TEST_F(HandshakeLimiterTest, OneThatEndedMeanwhileIsNotToldAndOneThatIsToldMayEn
   EXPECT_EQ(limiter.handshakes(), 1U);
 }
 
+TEST_F(HandshakeLimiterTest, WhoHasSaidNothingMakesRoomBeforeWhoHas) {
+  HandshakeLimiter& limiter = make({.handshakes = 3});
+  std::vector<int> evicted;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(begin(limiter, "192.0.2." + std::to_string(i + 1)));
+    held.back().on_evicted([&evicted, i] { evicted.push_back(i); });
+  }
+  held[0].has_spoken();
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(begin(limiter, "192.0.3." + std::to_string(i + 1)));
+  loop.run_until_idle();
+  EXPECT_THAT(evicted, testing::ElementsAre(1, 2)) << "a flood of silence costs no one who speaks";
+  for (auto& ticket : held) ticket.has_spoken();
+  ASSERT_TRUE(begin(limiter, "192.0.2.9"));
+  held.back().has_spoken();
+  ASSERT_TRUE(begin(limiter, "192.0.2.10"));
+  loop.run_until_idle();
+  EXPECT_THAT(evicted, testing::ElementsAre(1, 2, 0)) << "where nobody is silent it is the oldest";
+}
 TEST_F(HandshakeLimiterTest, WhatIsEvictedIsNoLongerUnderWayForItsAddressAndCannotClaimAnother) {
   HandshakeLimiter& limiter = make({.handshakes = 2, .handshakes_per_address = 1});
   ASSERT_TRUE(begin(limiter, "192.0.2.1"));

@@ -10,19 +10,18 @@ namespace {
 
 using namespace std::string_literals;
 
-const std::string kSignature = "\r\n\r\n\0\r\nQUIT\n"s;
+const std::string signature = "\r\n\r\n\0\r\nQUIT\n"s;
 
 std::string be16(std::size_t value) { return {static_cast<char>(value >> 8), static_cast<char>(value)}; }
 
 // A v2 header; its length field fits unless another is given.
 std::string v2(unsigned command, unsigned family, const std::string& rest, std::optional<std::size_t> length = {}) {
-  return kSignature + static_cast<char>(command) + static_cast<char>(family) + be16(length.value_or(rest.size())) +
-         rest;
+  return signature + static_cast<char>(command) + static_cast<char>(family) + be16(length.value_or(rest.size())) + rest;
 }
 
 // 203.0.113.9:56324 to 192.0.2.1:443.
-const std::string kAddresses4 = "\xCB\x00\x71\x09\xC0\x00\x02\x01\xDC\x04\x01\xBB"s;
-const std::string kAddresses6 =
+const std::string addresses4 = "\xCB\x00\x71\x09\xC0\x00\x02\x01\xDC\x04\x01\xBB"s;
+const std::string addresses6 =
     "\x20\x01\x0D\xB8\0\0\0\0\0\0\0\0\0\0\0\x17\x20\x01\x0D\xB8\0\0\0\0\0\0\0\0\0\0\0\x01\xDC\x04\x01\xBB"s;
 
 std::string tlv(unsigned type, const std::string& value) {
@@ -59,10 +58,10 @@ class ProxyHeaderLine : public testing::TestWithParam<Case> {};
 
 TEST_P(ProxyHeaderLine, IsReadStrictly) { EXPECT_EQ(outcome(GetParam().wire), GetParam().outcome) << GetParam().wire; }
 
-const std::string kNoAddress = "refused: an address that is none of its protocol";
-const std::string kNoPort = "refused: a port that is not 0 to 65535";
-const std::string kNoWords = "refused: not two addresses and two ports";
-const std::string kNoEnd = "refused: its line does not end in CR LF";
+const std::string no_address = "refused: an address that is none of its protocol";
+const std::string no_port = "refused: a port that is not 0 to 65535";
+const std::string no_words = "refused: not two addresses and two ports";
+const std::string no_end = "refused: its line does not end in CR LF";
 
 INSTANTIATE_TEST_SUITE_P(
     Version1, ProxyHeaderLine,
@@ -87,24 +86,24 @@ INSTANTIATE_TEST_SUITE_P(
         // Begins like one, so it must be one.
         Case{"PROXY " + std::string(101, 'x'), "refused: no end of line within 107 bytes"},
         Case{"PROXY " + std::string(100, 'x') + "\r\n", "refused: no end of line within 107 bytes"},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443\n", kNoEnd}, Case{"PROXY UNKNOWN\rx", kNoEnd},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443\n", no_end}, Case{"PROXY UNKNOWN\rx", no_end},
         Case{"PROXY \r\n", "refused: its protocol is none of TCP4, TCP6, UNKNOWN"},
         Case{"PROXY TCP5 203.0.113.9 192.0.2.1 56324 443\r\n", "refused: its protocol is none of TCP4, TCP6, UNKNOWN"},
         Case{"PROXY tcp4 203.0.113.9 192.0.2.1 56324 443\r\n", "refused: its protocol is none of TCP4, TCP6, UNKNOWN"},
         Case{"PROXY UDP4 203.0.113.9 192.0.2.1 56324 443\r\n", "refused: its protocol is none of TCP4, TCP6, UNKNOWN"},
-        Case{"PROXY TCP4\r\n", kNoWords}, Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324\r\n", kNoWords},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443 \r\n", kNoWords},
-        Case{"PROXY TCP4  203.0.113.9 192.0.2.1 56324 443\r\n", kNoWords},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443 1\r\n", kNoWords},
-        Case{"PROXY TCP4 2001:db8::17 2001:db8::1 56324 443\r\n", kNoAddress},
-        Case{"PROXY TCP6 203.0.113.9 192.0.2.1 56324 443\r\n", kNoAddress},
-        Case{"PROXY TCP4 203.0.113.9 x 56324 443\r\n", kNoAddress},
-        Case{"PROXY TCP4 203.0.113.09 192.0.2.1 56324 443\r\n", kNoAddress},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 65536 443\r\n", kNoPort},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 -1 443\r\n", kNoPort},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 056324 443\r\n", kNoPort},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 +443\r\n", kNoPort},
-        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 \r\n", kNoPort}));
+        Case{"PROXY TCP4\r\n", no_words}, Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324\r\n", no_words},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443 \r\n", no_words},
+        Case{"PROXY TCP4  203.0.113.9 192.0.2.1 56324 443\r\n", no_words},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443 1\r\n", no_words},
+        Case{"PROXY TCP4 2001:db8::17 2001:db8::1 56324 443\r\n", no_address},
+        Case{"PROXY TCP6 203.0.113.9 192.0.2.1 56324 443\r\n", no_address},
+        Case{"PROXY TCP4 203.0.113.9 x 56324 443\r\n", no_address},
+        Case{"PROXY TCP4 203.0.113.09 192.0.2.1 56324 443\r\n", no_address},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 65536 443\r\n", no_port},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 -1 443\r\n", no_port},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 056324 443\r\n", no_port},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 +443\r\n", no_port},
+        Case{"PROXY TCP4 203.0.113.9 192.0.2.1 56324 \r\n", no_port}));
 
 class ProxyHeaderBinary : public testing::TestWithParam<Case> {};
 
@@ -113,54 +112,53 @@ TEST_P(ProxyHeaderBinary, IsReadStrictly) { EXPECT_EQ(outcome(GetParam().wire), 
 INSTANTIATE_TEST_SUITE_P(
     Version2, ProxyHeaderBinary,
     testing::Values(
-        Case{v2(0x21, 0x11, kAddresses4), "203.0.113.9:56324"},
-        Case{v2(0x21, 0x21, kAddresses6), "[2001:db8::17]:56324"},
-        Case{v2(0x21, 0x21, "\0\0\0\0\0\0\0\0\0\0\xFF\xFF\xCB\0\x71\x09"s + kAddresses6.substr(16)),
+        Case{v2(0x21, 0x11, addresses4), "203.0.113.9:56324"}, Case{v2(0x21, 0x21, addresses6), "[2001:db8::17]:56324"},
+        Case{v2(0x21, 0x21, "\0\0\0\0\0\0\0\0\0\0\xFF\xFF\xCB\0\x71\x09"s + addresses6.substr(16)),
              "203.0.113.9:56324"},
-        Case{v2(0x21, 0x11, kAddresses4 + tlv(0x04, "") + tlv(0x02, "vpn.example")), "203.0.113.9:56324"},
-        Case{v2(0x21, 0x11, kAddresses4 + tlv(0x04, std::string(ProxyHeaderParser::kMaxLength - 15, '\0'))),
+        Case{v2(0x21, 0x11, addresses4 + tlv(0x04, "") + tlv(0x02, "vpn.example")), "203.0.113.9:56324"},
+        Case{v2(0x21, 0x11, addresses4 + tlv(0x04, std::string(ProxyHeaderParser::kMaxLength - 15, '\0'))),
              "203.0.113.9:56324"},
         // The proxy speaks for itself, or for somebody without an address.
-        Case{v2(0x20, 0x00, ""), "proxy"}, Case{v2(0x20, 0x11, kAddresses4), "proxy"},
+        Case{v2(0x20, 0x00, ""), "proxy"}, Case{v2(0x20, 0x11, addresses4), "proxy"},
         Case{v2(0x20, 0xFF, "junk"), "proxy"}, Case{v2(0x21, 0x00, ""), "proxy"}, Case{v2(0x21, 0x00, "junk"), "proxy"},
-        Case{v2(0x21, 0x12, kAddresses4), "proxy"}, Case{v2(0x21, 0x31, std::string(216, 'u')), "proxy"},
+        Case{v2(0x21, 0x12, addresses4), "proxy"}, Case{v2(0x21, 0x31, std::string(216, 'u')), "proxy"},
         Case{v2(0x21, 0x32, std::string(216, 'u')), "proxy"},
         // Not whole yet.
-        Case{"\r", "more"}, Case{kSignature, "more"}, Case{v2(0x21, 0x11, kAddresses4).substr(0, 15), "more"},
-        Case{v2(0x21, 0x11, kAddresses4).substr(0, 27), "more"}, Case{v2(0x21, 0x11, kAddresses4, 13), "more"},
+        Case{"\r", "more"}, Case{signature, "more"}, Case{v2(0x21, 0x11, addresses4).substr(0, 15), "more"},
+        Case{v2(0x21, 0x11, addresses4).substr(0, 27), "more"}, Case{v2(0x21, 0x11, addresses4, 13), "more"},
         // Something else.
         Case{"\r\n\r\n\0\r\nQUIX"s, "none"}, Case{"\r\nGET", "none"},
         // Begins like one, so it must be one.
-        Case{v2(0x11, 0x11, kAddresses4), "refused: its version is neither 1 nor 2"},
-        Case{v2(0x31, 0x11, kAddresses4), "refused: its version is neither 1 nor 2"},
-        Case{v2(0x22, 0x11, kAddresses4), "refused: an unknown command"},
-        Case{v2(0x21, 0x41, kAddresses4), "refused: an unknown address family or transport"},
-        Case{v2(0x21, 0x13, kAddresses4), "refused: an unknown address family or transport"},
-        Case{v2(0x21, 0x10, kAddresses4), "refused: an unknown address family or transport"},
-        Case{v2(0x21, 0x01, kAddresses4), "refused: an unknown address family or transport"},
-        Case{v2(0x21, 0x11, kAddresses4.substr(1)), "refused: too short for its addresses"},
-        Case{v2(0x21, 0x21, kAddresses4), "refused: too short for its addresses"},
+        Case{v2(0x11, 0x11, addresses4), "refused: its version is neither 1 nor 2"},
+        Case{v2(0x31, 0x11, addresses4), "refused: its version is neither 1 nor 2"},
+        Case{v2(0x22, 0x11, addresses4), "refused: an unknown command"},
+        Case{v2(0x21, 0x41, addresses4), "refused: an unknown address family or transport"},
+        Case{v2(0x21, 0x13, addresses4), "refused: an unknown address family or transport"},
+        Case{v2(0x21, 0x10, addresses4), "refused: an unknown address family or transport"},
+        Case{v2(0x21, 0x01, addresses4), "refused: an unknown address family or transport"},
+        Case{v2(0x21, 0x11, addresses4.substr(1)), "refused: too short for its addresses"},
+        Case{v2(0x21, 0x21, addresses4), "refused: too short for its addresses"},
         Case{v2(0x21, 0x31, std::string(215, 'u')), "refused: too short for its addresses"},
-        Case{v2(0x21, 0x11, kAddresses4, ProxyHeaderParser::kMaxLength + 1), "refused: longer than 4096 bytes"},
+        Case{v2(0x21, 0x11, addresses4, ProxyHeaderParser::kMaxLength + 1), "refused: longer than 4096 bytes"},
         Case{v2(0x20, 0x00, "", 65535), "refused: longer than 4096 bytes"},
-        Case{v2(0x21, 0x11, kAddresses4 + "\x04"), "refused: bytes behind the last TLV"},
-        Case{v2(0x21, 0x11, kAddresses4 + "\x04\0"s), "refused: bytes behind the last TLV"},
-        Case{v2(0x21, 0x11, kAddresses4 + "\x04\0\x01"s), "refused: a TLV that reaches beyond the end"},
-        Case{v2(0x21, 0x11, kAddresses4 + "\x04\xFF\xFFxyz"s), "refused: a TLV that reaches beyond the end"},
+        Case{v2(0x21, 0x11, addresses4 + "\x04"), "refused: bytes behind the last TLV"},
+        Case{v2(0x21, 0x11, addresses4 + "\x04\0"s), "refused: bytes behind the last TLV"},
+        Case{v2(0x21, 0x11, addresses4 + "\x04\0\x01"s), "refused: a TLV that reaches beyond the end"},
+        Case{v2(0x21, 0x11, addresses4 + "\x04\xFF\xFFxyz"s), "refused: a TLV that reaches beyond the end"},
         // Checksums.
-        Case{v2(0x21, 0x11, kAddresses4 + tlv(0x03, "@CRC@")), "refused: a checksum that is none"},
-        Case{v2(0x21, 0x11, kAddresses4 + tlv(0x03, "\0\0\0\0"s)), "refused: the checksum does not fit"}));
+        Case{v2(0x21, 0x11, addresses4 + tlv(0x03, "@CRC@")), "refused: a checksum that is none"},
+        Case{v2(0x21, 0x11, addresses4 + tlv(0x03, "\0\0\0\0"s)), "refused: the checksum does not fit"}));
 
 // 0x9A25B72B was computed by another implementation.
 TEST(ProxyHeader, AChecksumThatFitsIsAccepted) {
   const std::string right = tlv(0x03, "\x9A\x25\xB7\x2B");
-  EXPECT_EQ(outcome(v2(0x21, 0x11, kAddresses4 + tlv(0x02, "vpn.example") + right)), "203.0.113.9:56324");
-  EXPECT_EQ(outcome(v2(0x21, 0x11, kAddresses4 + tlv(0x02, "vpn.exampla") + right)),
+  EXPECT_EQ(outcome(v2(0x21, 0x11, addresses4 + tlv(0x02, "vpn.example") + right)), "203.0.113.9:56324");
+  EXPECT_EQ(outcome(v2(0x21, 0x11, addresses4 + tlv(0x02, "vpn.exampla") + right)),
             "refused: the checksum does not fit");
 }
 
 TEST(ProxyHeader, AnyPiecesGiveTheSameAndWhatFollowsStays) {
-  for (const std::string& header : {"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443\r\n"s, v2(0x21, 0x11, kAddresses4)}) {
+  for (const std::string& header : {"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443\r\n"s, v2(0x21, 0x11, addresses4)}) {
     ProxyHeaderParser parser;
     ByteQueue in;
     for (std::size_t i = 0; i < header.size(); ++i) {
