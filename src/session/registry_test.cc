@@ -215,6 +215,17 @@ TEST_F(RegistryTest, WhenAddressesRunOutTheOldestDetachedSessionGivesUpItsOwnAnd
   EXPECT_EQ(address_of({.token = "b-token"}), links[2]->admission.address);
 }
 
+TEST_F(RegistryTest, ATokenThatHasSessionsTakesNoAddressFromAnothersThatIsAway) {
+  const auto bob = join({.token = "b-token"});
+  std::vector<std::unique_ptr<FakeLink>> links;
+  for (int i = 0; i < 3; ++i) links.push_back(join({.token = "a-token"}));
+  leave(*bob);
+  EXPECT_FALSE(login({.token = "a-token"})) << "bob's is kept for him";
+  EXPECT_TRUE(login({.lease = bob->admission.lease}));
+  leave(*links[0]);
+  EXPECT_EQ(address_of({.token = "a-token"}), links[0]->admission.address) << "its own it may take";
+}
+
 TEST_F(RegistryTest, ATokenHasSoManySessionsAndThoseItHasCanBeResumed) {
   sessions_per_token = 2;
   restart();
