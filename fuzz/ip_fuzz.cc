@@ -68,6 +68,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text(as_text({data, size}));
   check_address(text);
   check_prefix(text);
-  if (const auto endpoint = Endpoint::parse(text)) check_prints_as_read(*endpoint);
+  if (const auto endpoint = Endpoint::parse(text)) {
+    check_prints_as_read(*endpoint);
+    PENSTOCK_ASSERT(endpoint->address.is_v6() || endpoint->to_string() == text);
+  }
   return 0;
 }

@@ -31,8 +31,8 @@ Result<std::string> read_whole_file(const std::string& path, std::size_t max_siz
 
 // A file that decides who may do what is no better than those who may change it: permission_denied when that is anybody
 // but root and this process's user, with the file's mode and owner and the command that mends it. file_trust.h tells
-// what counts, of the file and of its directory. (On Windows SYSTEM, Administrators and TrustedInstaller count as
-// root.)
+// what counts, of the file and of every directory on the way to it. (On Windows SYSTEM, Administrators and
+// TrustedInstaller count as root, and only the file's own directory is looked at.)
 Result<void> refuse_if_writable_by_others(const std::string& path);
 
 }  // namespace penstock

@@ -5,6 +5,7 @@
 #include "base/atomic_file.h"
 #include "base/document_builder.h"
 #include "base/in_quotes.h"
+#include "base/utf8.h"
 
 namespace penstock {
 namespace {
@@ -104,6 +105,9 @@ Result<void> apply_override(Document& document, std::string_view assignment) {
   const auto source = static_cast<std::uint32_t>(document.sources.size());
   document.sources.push_back(name);
 
+  if (!is_utf8(as_bytes(assignment))) {
+    return fail(ErrorCode::invalid_argument, name + ": the value is not valid UTF-8");
+  }
   Node value = parse_override_value(assignment.substr(equals + 1), name);
   set_source(value, source);
 
@@ -128,6 +132,20 @@ Result<void> apply_override(Document& document, std::string_view assignment) {
   value.key_position.source = source;
   *at = std::move(value);
   return {};
+}
+
+Result<void> refuse_unless_utf8(std::string_view text, const std::string& name) {
+  const std::size_t valid = utf8_prefix(as_bytes(text));
+  if (valid == text.size()) return {};
+  Position position{.line = 1, .column = 1};
+  for (const char c : text.substr(0, valid)) {
+    const bool continues_character = (static_cast<unsigned char>(c) & 0xC0) == 0x80;
+    if (!continues_character) ++position.column;
+    if (c == '\n') position = {.line = position.line + 1, .column = 1};
+  }
+  return fail(ErrorCode::invalid_argument, name + ":" + std::to_string(position.line) + ":" +
+                                               std::to_string(position.column) +
+                                               ": not valid UTF-8 from here on; save the file as UTF-8");
 }
 
 bool DocumentBuilder::begin(Node::Kind kind, Position position) {

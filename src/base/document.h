@@ -5,7 +5,8 @@
 // duration, "off") is for the reader to say. Maps keep the order of the file.
 //
 // Always true   at most 32 levels, 100,000 nodes and 4 MiB, aliases of YAML counted as often as they are expanded; no
-//               map has one key twice; keys are plain text (document_test.cc, document_yaml_test.cc).
+//               map has one key twice; keys are plain text; all text is valid UTF-8 (document_test.cc,
+//               document_yaml_test.cc).
 // Refusals      invalid_argument with "FILE:LINE:COLUMN: ..."; reading a file also not_found,
 //               permission_denied, exhausted. No message quotes a value, since the value may be a secret.
 // Ownership     values: a Node owns what is below it, a Document its root.

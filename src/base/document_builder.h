@@ -8,12 +8,16 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
 #include "base/document.h"
 
 namespace penstock {
+
+// The libraries let some of it pass, each in its own way. invalid_argument with "NAME:LINE:COLUMN: ...".
+Result<void> refuse_unless_utf8(std::string_view text, const std::string& name);
 
 class DocumentBuilder {
  public:

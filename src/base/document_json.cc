@@ -117,6 +117,7 @@ class JsonEvents {
 }  // namespace
 
 Result<Document> parse_json(std::string_view text, const std::string& name) {
+  PENSTOCK_TRY_VOID(refuse_unless_utf8(text, name));
   DocumentBuilder builder(name);
   PositionCounter counter;
   JsonEvents events(builder, counter);

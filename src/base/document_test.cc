@@ -65,6 +65,15 @@ TEST(Document, TheEndOfTheNameTellsTheKind) {
             "x.json: holds a zero byte, so it is no text in UTF-8");
 }
 
+TEST(Document, WhatIsNotUtf8IsRefusedWithItsPlace) {
+  EXPECT_EQ(refusal(parse_document("{\n\"a\": \"\xC3\xA4\", \"b\": \"\xE4\"}", "x.json")),
+            "x.json:2:17: not valid UTF-8 from here on; save the file as UTF-8");
+  EXPECT_EQ(refusal(parse_json("\"\xED\xA0\x80\"", "x.json")),
+            "x.json:1:2: not valid UTF-8 from here on; save the file as UTF-8")
+      << "a surrogate";
+  EXPECT_TRUE(parse_document("{\"a\": \"\xF0\x9F\x98\x80\"}", "x.json"));
+}
+
 TEST(Document, AFileThatIsNotThereIsNotFound) {
   const auto document = read_document("/nonexistent/server.yaml");
   ASSERT_FALSE(document);
@@ -121,6 +130,8 @@ TEST_F(Override, RefusalsDoNotRepeatTheValue) {
   }
   EXPECT_EQ(apply_override(document_, "vpn.mtu.x=1").error().message, "--set vpn.mtu.x: vpn.mtu is not a section");
   EXPECT_EQ(apply_override(document_, "off.x=1").error().message, "--set off.x: off is not a section");
+  EXPECT_EQ(apply_override(document_, "vpn.name=hunter2\xE4").error().message,
+            "--set vpn.name: the value is not valid UTF-8");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <streambuf>
 
 #include "base/document_builder.h"
+#include "base/utf8.h"
 
 namespace penstock {
 namespace {
@@ -36,6 +37,10 @@ class YamlEvents final : public YAML::EventHandler {
     // "?" is a plain scalar without a tag, "!" a quoted one.
     const bool plain = tag == "?" || tag == "tag:yaml.org,2002:int" || tag == "tag:yaml.org,2002:bool";
     if (!plain && tag != "!" && tag != "tag:yaml.org,2002:str") refuse_tag(mark);
+    if (!is_utf8(as_bytes(value))) {  // the library writes these two as one byte of Latin-1
+      builder_.refuse(position_of(mark), "the escapes \\N and \\_ are not read here; write \\u0085 and \\u00a0");
+      throw Refused{};
+    }
     leaf(Node::Kind::scalar, position_of(mark), value, !plain, anchor);
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -113,6 +118,7 @@ class ViewBuffer final : public std::streambuf {
 }  // namespace
 
 Result<Document> parse_yaml(std::string_view text, const std::string& name) {
+  PENSTOCK_TRY_VOID(refuse_unless_utf8(text, name));
   DocumentBuilder builder(name);
   YamlEvents events(builder);
   ViewBuffer buffer(text);

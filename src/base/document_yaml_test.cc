@@ -52,6 +52,34 @@ TEST(YamlDocument, MistakesAreNamedWithTheirPlace) {
   EXPECT_EQ(refusal(parse_yaml("a: *hunter2\n", "x.yaml")).find("hunter2"), std::string::npos);
 }
 
+TEST(YamlDocument, WhatIsNotUtf8IsRefusedWithItsPlace) {
+  EXPECT_EQ(refusal(parse_yaml("a: 1\nb: \xE4rger\n", "x.yaml")),
+            "x.yaml:2:4: not valid UTF-8 from here on; save the file as UTF-8");
+  EXPECT_EQ(refusal(parse_yaml("# \xC3\xA4\xC3\xA4\xFF", "x.yaml")),
+            "x.yaml:1:5: not valid UTF-8 from here on; save the file as UTF-8")
+      << "columns count characters, and comments are text too";
+  EXPECT_EQ(refusal(parse_yaml("a: \xC3", "x.yaml")),
+            "x.yaml:1:4: not valid UTF-8 from here on; save the file as UTF-8");
+  EXPECT_EQ(parse_yaml("\xEF\xBB\xBF"
+                       "a: \xC3\xA4\n",
+                       "x.yaml")
+                ->root.find("a")
+                ->text,
+            "\xC3\xA4")
+      << "with its mark";
+}
+
+TEST(YamlDocument, EscapesAreReadAsUtf8) {
+  EXPECT_EQ(parse_yaml(R"(a: "\xe4\u00e4\U0001F600\L\P")", "x.yaml")->root.find("a")->text,
+            "\xC3\xA4\xC3\xA4\xF0\x9F\x98\x80\xE2\x80\xA8\xE2\x80\xA9");
+  for (const char* text : {R"(a: "\N")", R"(a: "\_")"}) {
+    EXPECT_EQ(refusal(parse_yaml(text, "x.yaml")),
+              "x.yaml:1:4: the escapes \\N and \\_ are not read here; write \\u0085 and \\u00a0");
+  }
+  EXPECT_EQ(parse_yaml(R"(a: "\u0085\u00a0")", "x.yaml")->root.find("a")->text, "\xC2\x85\xC2\xA0");
+  EXPECT_FALSE(parse_yaml(R"(a: "\ud800")", "x.yaml")) << "a surrogate";
+}
+
 TEST(YamlDocument, AliasesAreCopies) {
   const auto document = parse_yaml("a: &list [1, 2]\nb: *list\n", "x.yaml");
   ASSERT_TRUE(document) << document.error().message;

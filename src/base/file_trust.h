@@ -2,11 +2,19 @@
 //
 // Believed are root, this process's user, and whoever asked sudo for this process ($SUDO_UID: nobody can set that for a
 // process which is not theirs already). A file is refused when anybody else
-//   owns it, or owns the directory that it stands in, since a file can be exchanged where it cannot be written to;
+//   owns it, or owns a directory on the way to it from / on, since what is in a directory can be exchanged by whoever
+//   may write to that, were it a whole tree;
 //   may write to it as one of its group, or as anybody;
-//   may so write to its directory, unless that has the sticky bit, which leaves files to their owners (/tmp).
-// Where the path is a symbolic link this holds for the link and its directory, and for the file and its own. Pipes and
-// devices (`--config <(...)`) are not looked at: whoever started us opened them.
+//   may so write to one of those directories, unless that has the sticky bit, which leaves what is in it to its owners
+//   (/tmp).
+// A symbolic link, at the end or on the way, is followed step by step: its owner must be believed, and so must the
+// directories on the way to what it names. Pipes and devices (`--config <(...)`) are not looked at: whoever started us
+// opened them.
+//
+// Races       The way is walked from / downwards, so each name is looked up where nobody who is not believed can change
+//             it any more, and the same path opened afterwards leads to what was looked at. Only those who are believed
+//             could still exchange it in between. Not seen: who has held the file open for writing since a time when
+//             its mode was looser, and what a network's file server does by itself.
 //
 // A private group is nobody else: the one named like a believed user, that user's own, with no further members. Systems
 // with umask 002 (Ubuntu) make every file writable by that. So is a group that has no name, with the user's own number.

@@ -86,7 +86,7 @@ class Believed {
   std::vector<uid_t> users_;
 };
 
-// What is wrong with one inode and which command mends it; `what` says which it is: "it", "its directory /srv".
+// What is wrong with one inode and which command mends it; `what` says which it is: "it", "directory /srv".
 std::optional<std::string> complaint(const struct stat& status, const std::string& what, const std::string& path,
                                      const Believed& believed) {
   const auto say = [&](const std::string& wrong, const std::string& command) {
@@ -104,20 +104,74 @@ std::optional<std::string> complaint(const struct stat& status, const std::strin
   return {};
 }
 
-// Looks at the name `path` itself, following no link, and at its directory.
-Result<void> check_name(const std::filesystem::path& path, const std::string& in_messages, const Believed& believed) {
-  const std::filesystem::path parent = path.parent_path();
-  const std::string directory = parent.empty() ? "." : parent.string();
-  struct stat status{};
-  if (::lstat(path.c_str(), &status) != 0) return fail_errno(in_messages, errno);
-  auto wrong = complaint(status, path == in_messages ? "it" : path.string(), path.string(), believed);
-  if (!wrong) {
-    if (::stat(directory.c_str(), &status) != 0) return fail_errno(in_messages, errno);
-    wrong = complaint(status, "its directory " + directory, directory, believed);
+// Goes from / to the file that a path names, and looks at each directory in which a name is looked up, at each link
+// that is followed, and at the file.
+class Walk {
+ public:
+  Walk(const std::string& path, const Believed& believed) : path_(path), believed_(believed) {}
+
+  Result<void> run() {
+    std::error_code error;
+    const auto start = std::filesystem::absolute(path_, error);
+    if (error) return fail_errno(path_, error.value());
+    go_on_with(start.relative_path());
+    while (!names_.empty()) {
+      const std::filesystem::path name = std::move(names_.back());
+      names_.pop_back();
+      if (name == "..") {
+        at_ = at_.parent_path();
+      } else if (!name.empty() && name != ".") {
+        PENSTOCK_TRY_VOID(step(name));
+      }
+    }
+    return {};
   }
-  if (wrong) return fail(ErrorCode::permission_denied, in_messages + ": " + *wrong);
-  return {};
-}
+
+ private:
+  static constexpr int kMaxLinks = 40;  // as Linux has it
+
+  void go_on_with(const std::filesystem::path& names) {
+    std::vector<std::filesystem::path> reversed(names.begin(), names.end());
+    names_.insert(names_.end(), reversed.rbegin(), reversed.rend());
+  }
+
+  Result<void> step(const std::filesystem::path& name) {
+    struct stat status{};
+    if (::stat(at_.c_str(), &status) != 0) return fail_errno(path_, errno);
+    const std::string directory = at_.string();
+    PENSTOCK_TRY_VOID(check(
+        status, names_.empty() ? "its directory " + directory : "directory " + directory + " on the way to it", at_));
+    const std::filesystem::path next = at_ / name;
+    if (::lstat(next.c_str(), &status) != 0) return fail_errno(path_, errno);
+    if (S_ISLNK(status.st_mode)) return follow(next, status);
+    at_ = next;
+    if (S_ISDIR(status.st_mode)) return {};
+    return check(status, links_ == 0 ? "it" : next.string(), next);
+  }
+
+  Result<void> follow(const std::filesystem::path& link, const struct stat& status) {
+    if (++links_ > kMaxLinks) return fail_errno(path_, ELOOP);
+    PENSTOCK_TRY_VOID(check(status, "symbolic link " + link.string(), link));
+    std::error_code error;
+    const auto target = std::filesystem::read_symlink(link, error);
+    if (error) return fail_errno(path_, error.value());
+    if (target.is_absolute()) at_ = "/";
+    go_on_with(target.relative_path());
+    return {};
+  }
+
+  Result<void> check(const struct stat& status, const std::string& what, const std::filesystem::path& path) const {
+    const auto wrong = complaint(status, what, path.string(), believed_);
+    if (wrong) return fail(ErrorCode::permission_denied, path_ + ": " + *wrong);
+    return {};
+  }
+
+  const std::string& path_;
+  const Believed& believed_;
+  std::filesystem::path at_ = "/";            // without links
+  std::vector<std::filesystem::path> names_;  // what is left to go, the next one last
+  int links_ = 0;
+};
 
 Result<void> check_file(const std::string& path, bool believe_owner) {
   struct stat status{};
@@ -125,13 +179,7 @@ Result<void> check_file(const std::string& path, bool believe_owner) {
   if (!S_ISREG(status.st_mode)) return {};
   Believed believed;
   if (believe_owner) believed.add(status.st_uid);
-  PENSTOCK_TRY_VOID(check_name(path, path, believed));
-  if (::lstat(path.c_str(), &status) != 0) return fail_errno(path, errno);
-  if (!S_ISLNK(status.st_mode)) return {};
-  std::error_code error;
-  const auto target = std::filesystem::canonical(path, error);
-  if (error) return fail_errno(path, error.value());
-  return check_name(target, path, believed);
+  return Walk(path, believed).run();
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ namespace penstock {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr uid_t kStranger = 12345;
@@ -126,6 +127,72 @@ TEST_F(FileTrust, BehindALinkBothItAndWhatItNamesAreLookedAt) {
   ::chmod(path("elsewhere/file").c_str(), 0600);
   if (::lchown(path("link").c_str(), kStranger, kStranger) != 0) GTEST_SKIP() << "needs root";
   EXPECT_THAT(refusal("link"), HasSubstr("chown -h root"));
+}
+
+TEST_F(FileTrust, NorIsItBelievedBelowADirectoryThatCanBeExchangedWhole) {
+  std::filesystem::create_directories(path("a/b/c"));
+  write("a/b/c/file", 0600);
+  EXPECT_EQ(refusal("a/b/c/file"), "");
+  ::chmod(path("a").c_str(), 0777);
+  EXPECT_THAT(refusal("a/b/c/file"), StartsWith(path("a/b/c/file") + ": directory " + path("a") +
+                                                " on the way to it may be written to by everybody (mode 0777, owner "));
+  EXPECT_THAT(refusal("a/b/c/file"), ::testing::EndsWith("run: chmod go-w " + path("a")));
+  EXPECT_THAT(refusal("a/b/c/file"), Not(HasSubstr("\n")));
+  EXPECT_THAT(refusal("a/b/../b/./c//file"), HasSubstr("directory " + path("a") + " on the way"));
+  EXPECT_EQ(refusal("a/../file"), "") << "what a is in is not in a";
+  ::chmod(path("a").c_str(), 01777);
+  EXPECT_EQ(refusal("a/b/c/file"), "");
+  ::chmod(path("a").c_str(), 0755);
+  if (!give(path("a/b"), kStranger, kStranger)) GTEST_SKIP() << "needs root";
+  EXPECT_THAT(refusal("a/b/c/file"), HasSubstr("directory " + path("a/b") + " on the way to it belongs to user 12345"));
+}
+
+TEST_F(FileTrust, ARelativePathIsHeldToTheWorkingDirectorysOwnPath) {
+  std::filesystem::create_directories(path("a/b"));
+  write("a/b/file", 0600);
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(path("a/b"));
+  const auto refusal_of = [](const char* name) {
+    const auto checked = refuse_if_writable_by_others(name);
+    return checked ? std::string() : checked.error().message;
+  };
+  EXPECT_EQ(refusal_of("file"), "");
+  ::chmod(path("a").c_str(), 0777);
+  EXPECT_THAT(refusal_of("file"), StartsWith("file: directory " + path("a") + " on the way to it may be written to"));
+  EXPECT_THAT(refusal_of("../b/file"), HasSubstr("directory " + path("a")));
+  ::chmod(path("a").c_str(), 0755);
+  ::chmod(path("a/b/file").c_str(), 0666);
+  EXPECT_THAT(refusal_of("file"), StartsWith("file: it may be written to by everybody"));
+  std::filesystem::current_path(before);
+}
+
+TEST_F(FileTrust, LinksOnTheWayAreFollowedOneByOne) {
+  std::filesystem::create_directories(path("real/inner"));
+  std::filesystem::create_directory(path("loose"));
+  write("real/inner/file", 0600);
+  std::filesystem::create_directory_symlink("../real", path("loose/link"));
+  std::filesystem::create_directory_symlink(path("loose/link"), path("entry"));
+  EXPECT_EQ(refusal("entry/inner/file"), "");
+  ::chmod(path("loose").c_str(), 0777);
+  EXPECT_THAT(refusal("entry/inner/file"), HasSubstr("directory " + path("loose") + " on the way"))
+      << "where a link between the two can be exchanged";
+  EXPECT_EQ(refusal("real/inner/file"), "");
+  ::chmod(path("loose").c_str(), 0755);
+  ::chmod(path("real").c_str(), 0777);
+  EXPECT_THAT(refusal("entry/inner/file"), HasSubstr("directory " + path("real") + " on the way"));
+  ::chmod(path("real").c_str(), 0755);
+  if (::lchown(path("entry").c_str(), kStranger, kStranger) != 0) GTEST_SKIP() << "needs root";
+  EXPECT_THAT(refusal("entry/inner/file"), HasSubstr("symbolic link " + path("entry") + " belongs to user 12345"));
+}
+
+TEST_F(FileTrust, LinksInACircleEnd) {
+  std::filesystem::create_symlink("second", path("first"));
+  std::filesystem::create_symlink("first", path("second"));
+  EXPECT_THAT(refusal("first"), StartsWith(path("first") + ": "));
+  for (int i = 0; i <= 40; ++i)
+    std::filesystem::create_symlink(i == 0 ? "file" : std::to_string(i - 1), path(std::to_string(i)));
+  EXPECT_EQ(refusal("39"), "");
+  EXPECT_THAT(refusal("40"), StartsWith(path("40") + ": "));
 }
 
 TEST_F(FileTrust, PipesAndDevicesAreNotLookedAt) {

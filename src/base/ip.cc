@@ -234,6 +234,7 @@ Result<Endpoint> Endpoint::parse(std::string_view text) {
   if (colon == std::string_view::npos) return refuse();
   std::string_view host = text.substr(0, colon);
   const std::string_view digits = text.substr(colon + 1);
+  if (digits.size() > 1 && digits.front() == '0') return refuse();
   Endpoint endpoint;
   unsigned port = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);

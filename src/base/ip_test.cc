@@ -81,8 +81,9 @@ TEST(Endpoint, TakesBothFamiliesAndNeedsAPort) {
   EXPECT_EQ(Endpoint::parse("192.0.2.1:443")->to_string(), "192.0.2.1:443");
   EXPECT_EQ(Endpoint::parse("[2001:db8::1]:443")->to_string(), "[2001:db8::1]:443");
   EXPECT_EQ(Endpoint::parse(":443")->to_string(), "[::]:443");
-  for (const char* text :
-       {"", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536", "2001:db8::1:443", "[192.0.2.1]:443", "host:443"})
+  EXPECT_EQ(Endpoint::parse("127.0.0.1:0")->port, 0);
+  for (const char* text : {"", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536", "2001:db8::1:443", "[192.0.2.1]:443",
+                           "host:443", "192.0.2.1:0443", ":00", "192.0.2.1:+443", "192.0.2.1: 443"})
     EXPECT_FALSE(Endpoint::parse(text)) << text;
 }
 

@@ -32,7 +32,7 @@ bool AccessGate::admits(const FlowView& view, std::uint32_t sender, TimePoint no
     case FlowRole::message:
     case FlowRole::echo_request: {
       FlowTable::Flow* flow = find(view.key, now);
-      if (flow != nullptr && flow->member != sender) {  // the address is somebody else's now
+      if (flow != nullptr && flows_.member_of(*flow) != sender) {  // the address is somebody else's now
         flows_.erase(*flow);
         flow = nullptr;
       }
@@ -47,7 +47,7 @@ bool AccessGate::admits(const FlowView& view, std::uint32_t sender, TimePoint no
     case FlowRole::error: {
       // About one of the answers, which travelled the other way.
       const FlowTable::Flow* flow = find(view.quoted.reversed(), now);
-      return (flow != nullptr && flow->member == sender) || permits(sender, view.key);
+      return (flow != nullptr && flows_.member_of(*flow) == sender) || permits(sender, view.key);
     }
     case FlowRole::later_fragment: return first_fragment(view, sender, now) != nullptr || permits(sender, view.key);
     case FlowRole::echo_reply:
@@ -70,12 +70,13 @@ std::uint32_t AccessGate::answered_by(const FlowView& view, TimePoint now) {
       FlowTable::Flow* flow = find(view.key.reversed(), now);
       if (flow == nullptr) return 0;
       flows_.seen(*flow, Direction::answer, view.tcp_flags, now);
-      if (view.fragment) remember(view, member_, flow->member, now);
-      return flow->member;
+      const std::uint32_t opener = flows_.member_of(*flow);
+      if (view.fragment) remember(view, member_, opener, now);
+      return opener;
     }
     case FlowRole::error: {
       const FlowTable::Flow* flow = find(view.quoted, now);
-      return flow != nullptr && view.key.to == view.quoted.from ? flow->member : 0;
+      return flow != nullptr && view.key.to == view.quoted.from ? flows_.member_of(*flow) : 0;
     }
     case FlowRole::later_fragment: {
       const Datagram* datagram = first_fragment(view, member_, now);
@@ -91,7 +92,7 @@ std::uint32_t AccessGate::answered_by(const FlowView& view, TimePoint now) {
 FlowTable::Flow* AccessGate::find(const FlowKey& key, TimePoint now) {
   FlowTable::Flow* flow = flows_.find(key, now);
   if (flow == nullptr || flow->policy == policy_->generation()) return flow;
-  if (permits(flow->member, flow->key)) {
+  if (permits(flows_.member_of(*flow), flow->key)) {
     flow->policy = policy_->generation();
     return flow;
   }

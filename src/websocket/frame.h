@@ -15,7 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
-#include "websocket/utf8.h"
+#include "base/utf8.h"
 
 namespace penstock::websocket {
 

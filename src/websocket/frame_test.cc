@@ -6,8 +6,6 @@
 #include <array>
 #include <vector>
 
-#include "websocket/utf8.h"
-
 namespace penstock::websocket {
 namespace {
 

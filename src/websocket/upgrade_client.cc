@@ -92,7 +92,10 @@ Result<void> check_response(const UpgradeResponse& response, std::string_view ke
     if (!response.phrase.empty()) answer += " " + printable(response.phrase);
     const int status = response.status;
     if (status == 404) return fail(ErrorCode::not_found, answer + ": is server.url right?");
-    if (status == 429 || status >= 500) return fail(ErrorCode::unavailable, answer + ": trying again later may help");
+    if (status == 429) {
+      return fail(ErrorCode::unavailable, answer + ": too many failed logins or connections from this address");
+    }
+    if (status >= 500) return fail(ErrorCode::unavailable, answer + ": it cannot serve anybody for now");
     if (status == 401 || status == 403 || status == 407) {
       return fail(ErrorCode::protocol_error, answer + ": something in front of the gateway refuses the connection");
     }

@@ -314,6 +314,25 @@ def test_a_client_that_stands_in_the_network_itself_keeps_its_own_way(lab, certi
     host.wait_ping(GATEWAY)
 
 
+def test_a_gateway_that_stands_in_a_sites_network_keeps_its_own_way_and_says_so(lab, certificates):
+    lan = Trio(lab, certificates, sites=SITES)
+    alice, gateway = lan.alice.host, lan.gateway.host
+    for address in (PRINTER, PRINTER6):
+        gateway.wait_ping(address)
+    ip("-n", gateway.namespace, "link", "add", "office0", "type", "veth", "peer", "office1")
+    ip("-n", gateway.namespace, "address", "add", "10.50.0.65/26", "dev", "office0")
+    ip("-n", gateway.namespace, "link", "set", "office0", "up")
+    lan.reload(auth=lan.auth())
+    lan.gateway.process.wait_for_log(r"keeps its own way there.*bob.*10\.50\.0\.0/24.*10\.50\.0\.64/26.*office0")
+    wait_for(lambda: "10.50.0.0/24" not in gateway.routes(), what="no route to the site any more")
+    assert gateway.routes()["10.50.0.64/26"] == "office0"
+    assert not gateway.ping(PRINTER)
+    gateway.wait_ping(PRINTER6)
+    assert lan.gateway.log().count("keeps its own way there") == 1, "the other site is nobody's but bob's"
+    for address in (PRINTER, PRINTER6):
+        alice.wait_ping(address)
+
+
 def test_a_plain_client_is_told_nothing_of_sites_but_reaches_them(lab, certificates):
     lan = Trio(lab, certificates, sites=SITES)
     plain = lan.gateway.plain_client(lab.host("dave"))

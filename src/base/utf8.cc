@@ -1,6 +1,6 @@
-#include "websocket/utf8.h"
+#include "base/utf8.h"
 
-namespace penstock::websocket {
+namespace penstock {
 namespace {
 
 // Skips what is plain ASCII, eight bytes at a time.
@@ -49,4 +49,14 @@ bool is_utf8(ByteView bytes) {
   return validator.feed(bytes) && validator.complete();
 }
 
-}  // namespace penstock::websocket
+std::size_t utf8_prefix(ByteView bytes) {
+  if (is_utf8(bytes)) return bytes.size();
+  Utf8Validator validator;
+  std::size_t begin = 0;
+  for (std::size_t at = 0; at < bytes.size() && validator.feed(bytes.subspan(at, 1)); ++at) {
+    if (validator.complete()) begin = at + 1;
+  }
+  return begin;
+}
+
+}  // namespace penstock

@@ -1,11 +1,11 @@
-#include "websocket/utf8.h"
+#include "base/utf8.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-namespace penstock::websocket {
+namespace penstock {
 namespace {
 
 TEST(Utf8, KnowsValidFromInvalid) {
@@ -84,5 +84,14 @@ TEST(Utf8, PiecesGiveTheSameAnswerAndFailWithTheFirstBadByte) {
   EXPECT_FALSE(validator.feed(as_bytes("\xA0"))) << "no surrogate can become valid";
 }
 
+TEST(Utf8, TheValidBeginningEndsBeforeTheFirstCharacterThatIsNone) {
+  EXPECT_EQ(utf8_prefix(as_bytes("")), 0U);
+  EXPECT_EQ(utf8_prefix(as_bytes("abc\xC3\xA4")), 5U);
+  EXPECT_EQ(utf8_prefix(as_bytes("abc\xE4 d")), 3U) << "the first byte of it, not the one that shows it";
+  EXPECT_EQ(utf8_prefix(as_bytes("\xC3\xA4 12345678 \xF0\x9F\x98 x")), 12U);
+  EXPECT_EQ(utf8_prefix(as_bytes("abc\xE1\xBD")), 3U);
+  EXPECT_EQ(utf8_prefix(as_bytes("\xFF")), 0U);
+}
+
 }  // namespace
-}  // namespace penstock::websocket
+}  // namespace penstock

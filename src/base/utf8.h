@@ -1,11 +1,12 @@
-// UTF-8 (RFC 3629) checked while it arrives, in pieces of any size.
+// UTF-8 (RFC 3629), checked as a whole or while it arrives in pieces of any size.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/bytes.h"
 
-namespace penstock::websocket {
+namespace penstock {
 
 class Utf8Validator {
  public:
@@ -25,4 +26,7 @@ class Utf8Validator {
 
 bool is_utf8(ByteView bytes);
 
-}  // namespace penstock::websocket
+// How many of the first bytes are whole and valid characters: all of them, or the offset of the first that is not.
+std::size_t utf8_prefix(ByteView bytes);
+
+}  // namespace penstock
