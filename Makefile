@@ -14,18 +14,20 @@ PACKAGES := tools/install-packages.sh
 CLANG    := -DCMAKE_C_COMPILER=clang-19 -DCMAKE_CXX_COMPILER=clang++-19
 UNIT_DIR  = $(PREFIX)/lib/systemd/system
 DOC_DIR   = $(PREFIX)/share/doc/penstock
+# As they lie here, since they link to each other; what the README says to developers is no link there.
+PAGES     = $(wildcard README.md SECURITY.md docs/*.md docs/decisions/*.md configs/* packaging/proxies/*)
 
 export JOBS PYTHON
 
 .DEFAULT_GOAL := build
 .PHONY: help build run demo test test-unit test-netns test-fuzz test-waits test-deep test-asan test-tsan windows-check \
-        swarm switch lint lint-deep fuzz fuzz-minimize format install clean \
+        bench fairness swarm switch lint lint-deep fuzz fuzz-minimize format install clean \
         build-tests build-bench build-fuzzers configure-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: PORT= RUN_DIR= (run)  SECONDS= (fuzz)  DESTDIR= PREFIX= (install)  JOBS= LABS= (at a time)  BUILD="
+	@echo "  Variables: PORT= RUN_DIR= (run)  SECONDS= (fuzz)  BENCH= (bench, fairness)  DESTDIR= PREFIX= (install)  JOBS= LABS= (at a time)  BUILD="
 
 build: ## the executable, build/penstock (the default)
 	@$(PACKAGES) build
@@ -112,13 +114,24 @@ fuzz-minimize: build-fuzzers ## make build-fuzz/corpus small, as each `make fuzz
 build-bench:
 	@$(PACKAGES) build bench
 	@cmake -S . -B $(BUILD) -G Ninja -DPENSTOCK_BENCH=ON > /dev/null
-	@cmake --build $(BUILD) --parallel $(JOBS) --target penstock swarm switch_bench
+	@cmake --build $(BUILD) --parallel $(JOBS) --target bench/all penstock tls_pipe delay_relay
+
+bench: build-bench ## throughput, delay and processor time beside other VPNs (root; half an hour; BENCH=--quick: five minutes)
+	@$(PACKAGES) peers
+	@$(PYTHON) bench/compare/run.py --build $(BUILD) --json $(BUILD)/compare.json --svg $(BUILD)/compare.svg $(BENCH)
+
+fairness: build-bench ## whether two clients get the same, and what a slow one costs another (root; four minutes)
+	@$(PACKAGES) peers
+	@$(PYTHON) bench/compare/fairness.py --build $(BUILD) --json $(BUILD)/fairness.json $(BENCH)
 
 swarm: build-bench ## what 1 000 and 10 000 sessions cost: logins, memory, packets (root; about three minutes)
 	@$(PYTHON) bench/swarm/run.py --build $(BUILD) --json $(BUILD)/swarm.json
 
 switch: build-bench ## what the switch alone costs a packet with 10 and with 10 000 sessions
 	@$(PYTHON) bench/switch/run.py --build $(BUILD)
+
+micro: build-bench ## what the parts of a packet's way cost one by one: checksums, segmenting, coalescing, frames, routes
+	@$(BUILD)/bench/micro/micro_bench --benchmark_min_time=0.2
 
 format: ## clang-format over every C++ file
 	@$(PACKAGES) lint
@@ -129,15 +142,15 @@ $(BUILD)/penstock:
 
 install: $(BUILD)/penstock ## what was built, with the systemd units and examples, below DESTDIR and PREFIX
 	install -D -m 755 $(BUILD)/penstock $(DESTDIR)$(PREFIX)/bin/penstock
-	install -d $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(DOC_DIR)/examples
+	install -d $(DESTDIR)$(UNIT_DIR)
 	for unit in packaging/*.service; do \
-	  sed 's,/usr/bin/penstock,$(PREFIX)/bin/penstock,' $$unit > $(DESTDIR)$(UNIT_DIR)/$${unit##*/} || exit 1; \
+	  sed 's,/usr/bin/penstock,$(PREFIX)/bin/penstock,; s,/usr/share/doc/penstock,$(DOC_DIR),' $$unit \
+	    > $(DESTDIR)$(UNIT_DIR)/$${unit##*/} || exit 1; \
 	  chmod 644 $(DESTDIR)$(UNIT_DIR)/$${unit##*/}; done
 	for kind in sysusers.d tmpfiles.d; do \
 	  install -D -m 644 packaging/$$kind/penstock.conf $(DESTDIR)$(PREFIX)/lib/$$kind/penstock.conf || exit 1; done
-	for example in $(wildcard configs/*); do install -m 644 $$example $(DESTDIR)$(DOC_DIR)/examples/ || exit 1; done
-	for example in $(wildcard packaging/proxies/*); do install -m 644 $$example $(DESTDIR)$(DOC_DIR)/examples/ || exit 1; done
-	for page in $(wildcard docs/*.md README.md SECURITY.md); do install -m 644 $$page $(DESTDIR)$(DOC_DIR)/ || exit 1; done
+	for page in $(PAGES); do install -D -m 644 $$page $(DESTDIR)$(DOC_DIR)/$$page || exit 1; done
+	sed -i -E 's/\[([^]]*)\]\((ARCHITECTURE|HACKING|bench|test)[^)]*\)/\1/g' $(DESTDIR)$(DOC_DIR)/README.md
 
 clean: ## remove the build directories (not run/, which holds a certificate and tokens)
 	rm -rf $(BUILD) build-asan build-fuzz build-tsan build-windows

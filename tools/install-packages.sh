@@ -1,8 +1,9 @@
 #!/bin/bash
-# Installs the packages that the named purposes need: tools/install-packages.sh build|test|lint|deep|windows|bench|run|demo ...
+# Installs the packages that the named purposes need: tools/install-packages.sh build|test|lint|deep|windows|bench|peers|run|demo ...
 #
 # dpkg is asked first; only when something is missing is apt-get called, and only as root. Without root the missing names
 # and the command to type are printed. On a system without dpkg the packages are the reader's business.
+# What `peers` names is welcome but not needed: where it cannot be had, a line says so and all goes on.
 # PENSTOCK_SKIP_PACKAGES=1 skips all of it.
 set -euo pipefail
 
@@ -19,9 +20,10 @@ source /etc/os-release
 [[ ${ID:-} == debian && ${VERSION_ID:-} == 12 ]] && boost=libboost1.81-dev
 
 # Programs that tests start themselves, and that shall not become services of this machine.
-servers=(avahi-daemon nginx-light haproxy tinyproxy)
+servers=(avahi-daemon nginx-light haproxy tinyproxy openvpn ocserv tinc)
 
 packages=()
+optional=()
 for purpose in "$@"; do
   case $purpose in
     build) packages+=(g++ cmake ninja-build ccache "$boost" libssl-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev
@@ -33,23 +35,30 @@ for purpose in "$@"; do
     run) packages+=(openssl iproute2) ;;
     windows) packages+=(g++-mingw-w64-x86-64-posix wine64 googletest cmake ninja-build ccache nlohmann-json3-dev libspdlog-dev
                         libfmt-dev) ;;
-    bench) packages+=(iproute2 openssl python3 util-linux valgrind) ;;
+    bench) packages+=(iproute2 libbenchmark-dev openssl python3 util-linux valgrind) ;;
+    peers) packages+=(iperf3 iputils-ping nftables)
+           optional+=(openvpn ocserv openconnect vpnc-scripts wireguard-go wireguard-tools tinc) ;;
     demo) packages+=(openssl iproute2 iputils-ping iperf3 jq) ;;
     *) echo "$0: no such purpose: $purpose" >&2; exit 2 ;;
   esac
 done
 
+is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+
 missing=()
-for package in "${packages[@]}"; do
-  [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
-done
-(( ${#missing[@]} )) || exit 0
+for package in "${packages[@]}"; do is_installed "$package" || missing+=("$package"); done
+wanted=()
+for package in "${optional[@]}"; do is_installed "$package" || wanted+=("$package"); done
+if (( EUID != 0 && ${#wanted[@]} )); then
+  echo "Going on without ${wanted[*]}" >&2
+  wanted=()
+fi
+(( ${#missing[@]} + ${#wanted[@]} )) || exit 0
 
 if (( EUID != 0 )); then
   echo "Missing packages. As root:  apt-get install ${missing[*]}" >&2
   exit 1
 fi
-echo "Installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 policy=/usr/sbin/policy-rc.d  # asked by packages before they start a service
@@ -60,13 +69,26 @@ else
   install -m 755 <(printf '#!/bin/sh\nexit 101\n') "$policy"
 fi
 apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
-install=("${apt[@]}" install -y --no-install-recommends "${missing[@]}")
+install=("${apt[@]}" install -y --no-install-recommends)
 # The package lists may be absent or old, so they are fetched before, and a failure of that counts only if installing fails too.
-if ! { "${apt[@]}" update || true; "${install[@]}"; } >"$log" 2>&1 </dev/null; then
-  tail -n 30 "$log" >&2
-  echo "Could not install ${missing[*]}" >&2
-  exit 1
+"${apt[@]}" update >"$log" 2>&1 </dev/null || true
+if (( ${#missing[@]} )); then
+  echo "Installing ${missing[*]}"
+  if ! "${install[@]}" "${missing[@]}" >>"$log" 2>&1 </dev/null; then
+    tail -n 30 "$log" >&2
+    echo "Could not install ${missing[*]}" >&2
+    exit 1
+  fi
 fi
+# One at a time: what this distribution lacks keeps none of the others away.
+for package in "${wanted[@]}"; do
+  if "${install[@]}" "$package" >>"$log" 2>&1 </dev/null; then
+    echo "Installed $package"
+    missing+=("$package")
+  else
+    echo "Going on without $package" >&2
+  fi
+done
 if command -v systemctl >/dev/null; then
   for server in "${servers[@]}"; do
     if [[ " ${missing[*]} " == *" $server "* ]]; then systemctl -q disable "${server%-light}" >/dev/null 2>&1 || true; fi

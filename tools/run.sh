@@ -15,13 +15,21 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 077
 
+say() { printf '%s\n' "$*" >&2; }
+
 penstock=$PWD/${BUILD:-build}/penstock
-mkdir -p "${RUN_DIR:-run}"
-run=$(cd "${RUN_DIR:-run}" && pwd)
+folder=${RUN_DIR:-run}
+mkdir -p "$folder"
+if [[ ! -r $folder || ! -w $folder || ! -x $folder || (-e $folder/server.yaml && ! -r $folder/server.yaml) ]]; then
+  say "$folder belongs to $(stat -c %U "$folder"), who ran a gateway there before, and $(id -un) may not use it. Either of:"
+  say "  sudo make run                     go on with that one, as $(stat -c %U "$folder")"
+  say "  RUN_DIR=run-$(id -un) make run    another one, in a folder of its own"
+  say "  sudo chown -R $(id -un) $folder   make that one yours"
+  exit 5
+fi
+run=$(cd "$folder" && pwd)
 config=$run/server.yaml
 profile=$run/first-client.yaml
-
-say() { printf '%s\n' "$*" >&2; }
 
 if [[ -n ${PORT:-} ]] && ! [[ $PORT =~ ^[0-9]{1,5}$ && $((10#$PORT)) -ge 1 && $((10#$PORT)) -le 65535 ]]; then
   say "PORT=$PORT is no port: 1 to 65535."

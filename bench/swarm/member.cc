@@ -60,7 +60,7 @@ void Member::queue(Packet packet) {
 }
 
 void Member::send_queued() {
-  if (connection_) connection_->send_packets(queued_);
+  if (connection_) connection_->send_packets(queued_, {});
   queued_.clear();
 }
 

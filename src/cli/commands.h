@@ -29,7 +29,7 @@ struct ConfigOptions {
 
 int run_server_command(const ConfigOptions& options);
 int run_client_command(const ConfigOptions& options);
-// `kind` is "server", "client", or empty to tell by the keys.
+// `kind` is "server", "client", or empty to tell by the keys (config/config_kind.h).
 int check_config(const ConfigOptions& options, const std::string& kind);
 int print_version();
 
@@ -47,7 +47,7 @@ struct ProfileOptions {
 int make_profile(const ProfileOptions& options);
 
 struct StatusOptions {
-  std::string config;
+  ConfigOptions config;  // of whose process; without a file: of the one that runs here
   std::string socket;
   bool json = false;
   bool watch = false;

@@ -24,15 +24,19 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     "Exit codes: 0 ok, 1 failure, 2 wrong command line, 3 configuration or certificate wrong, 4 port, interface or\n"
     "address in use, 5 permission denied, 7 not running (status).\n"
-    "Signals: SIGTERM and SIGINT stop in an orderly way; SIGHUP makes a server read certificate, tokens and lan rules "
-    "again.\n"
+    "Signals: SIGTERM and SIGINT stop in an orderly way; SIGHUP makes a server read certificate, tokens, lan rules and "
+    "limits.exempt again.\n"
     "Logs go to standard error. Every setting is explained in docs/configuration.md and in configs/*.example.";
+
+CLI::Option* add_overrides(CLI::App& command, ConfigOptions& options) {
+  return command.add_option("--set", options.overrides, "override one setting, as vpn.mtu=1380; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+}
 
 void add_config(CLI::App& command, ConfigOptions& options, const char* what) {
   command.add_option("-c,--config", options.file, what)->required()->type_name("FILE");
-  command.add_option("--set", options.overrides, "override one setting, as vpn.mtu=1380; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+  add_overrides(command, options);
 }
 
 int main_of(int argc, char** argv) {
@@ -84,7 +88,9 @@ int main_of(int argc, char** argv) {
 
   StatusOptions status_options;
   auto* status = app.add_subcommand("status", "ask a running gateway or client how it is doing");
-  status->add_option("-c,--config", status_options.config, "its configuration file")->type_name("FILE");
+  auto* status_config =
+      status->add_option("-c,--config", status_options.config.file, "its configuration file")->type_name("FILE");
+  add_overrides(*status, status_options.config)->needs(status_config);
   status->add_option("--socket", status_options.socket, "its status socket")->type_name("PATH");
   status->add_flag("--json", status_options.json, "one JSON document a look, for programs");
   status->add_flag("--watch", status_options.watch, "look again every 2 s");

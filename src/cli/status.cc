@@ -11,6 +11,7 @@
 
 #include "cli/commands.h"
 #include "config/client_config.h"
+#include "config/config_kind.h"
 #include "config/server_config.h"
 #include "net/unix_socket.h"
 
@@ -20,6 +21,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr auto kPatience = std::chrono::seconds(3);
+constexpr auto kGlance = std::chrono::seconds(1);  // to see who is there
 constexpr auto kWatchInterval = std::chrono::seconds(2);
 
 std::string count(double value, const char* unit, double step, std::initializer_list<const char*> prefixes) {
@@ -93,6 +95,18 @@ void print_process(const Json& status) {
             << duration(status["uptime_seconds"]) << "\n";
 }
 
+// Those that have longest to wait; the gateway names no more than some.
+void print_blocked(const Json& limits) {
+  const Json blocked = limits.value("blocked", Json::array());
+  if (blocked.empty()) return;
+  std::vector<std::vector<std::string>> rows{{"address", "waits", "failed logins"}};
+  for (const Json& address : blocked)
+    rows.push_back({text(address["address"]), duration(address["seconds_left"]), text(address["failures"])});
+  print_table(rows);
+  const auto all = limits["addresses_blocked_now"].get<std::size_t>();
+  if (all > blocked.size()) std::cout << "  and " << all - blocked.size() << " more\n";
+}
+
 void print_server(const Json& status) {
   std::string listen;
   for (const Json& at : status["listen"]) listen += (listen.empty() ? "" : ", ") + at.get<std::string>();
@@ -121,7 +135,8 @@ void print_server(const Json& status) {
   Json limits = status.at("limits");
   std::cout << "handshakes under way " << limits["handshakes_now"].dump() << ", addresses that have to wait "
             << limits["addresses_blocked_now"].dump() << "\n";
-  for (const char* now : {"handshakes_now", "addresses_blocked_now"}) limits.erase(now);
+  print_blocked(limits);
+  for (const char* now : {"handshakes_now", "addresses_blocked_now", "blocked"}) limits.erase(now);
   print_counts("limits met:", limits);
   print_counts("dropped packets:", status["drops"]);
   print_process(status);
@@ -146,30 +161,72 @@ void print_client(const Json& status) {
   print_process(status);
 }
 
+// What answers at `path`: "gateway", "client", or nothing of ours (a proxy's way in, say).
+Result<std::string> who_answers(const std::string& path) {
+  PENSTOCK_TRY(const auto answer, net::ask_status(path, "status", kGlance));
+  const Json status = Json::parse(answer, nullptr, false);
+  if (!status.is_object() || !status.contains("role")) return fail(ErrorCode::protocol_error, "no Penstock");
+  return status["role"] == "server" ? "gateway" : "client";
+}
+
+// Nothing was named: the one that runs here, if it is one. Services that root starts have their sockets in
+// /run/penstock, whoever asks; what a user starts has its own in a directory of that user.
+Result<std::string> only_socket() {
+  const auto directory_of = [](const UserEnvironment& user) {
+    return default_paths("/etc/penstock/server.yaml", user).status_socket.parent_path().string();
+  };
+  std::vector<std::string> directories = {directory_of({.root = true})};
+  if (auto own = directory_of(UserEnvironment::current()); own != directories.front())
+    directories.push_back(std::move(own));
+  std::vector<std::string> found;
+  for (const std::string& directory : directories) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error))
+      if (entry.path().extension() == ".sock") found.push_back(entry.path().string());
+  }
+  std::sort(found.begin(), found.end());
+
+  std::vector<std::string> answering;
+  std::string list;
+  std::string closed;
+  for (const std::string& path : found) {
+    if (const auto who = who_answers(path)) {
+      answering.push_back(path);
+      list += "\n  penstock status --socket " + path + "  # " + *who;
+    } else if (who.error().code == ErrorCode::permission_denied) {
+      closed += (closed.empty() ? "" : ", ") + path;
+    }
+  }
+  if (answering.size() == 1) return answering.front();
+  if (!answering.empty()) return fail(ErrorCode::invalid_argument, "several run here; choose one:" + list);
+  if (!closed.empty())
+    return fail(ErrorCode::permission_denied,
+                "may not open " + closed + ": run this as root or as a member of its group");
+  const std::string looked_in = directories.front() + (directories.size() > 1 ? " or " + directories.back() : "");
+  return fail(ErrorCode::unavailable,
+              "nothing runs with a status socket in " + looked_in + "; name it with --config FILE or --socket PATH");
+}
+
+// The service with this configuration, which root started, has its socket elsewhere than whoever asks would have it.
+std::string own_or_services(const std::filesystem::path& configured, const std::string& config_file) {
+  std::error_code error;
+  const auto own = default_paths(config_file, UserEnvironment::current()).status_socket;
+  const auto services = default_paths(config_file, {.root = true}).status_socket;
+  const bool elsewhere =
+      configured == own && !std::filesystem::exists(own, error) && std::filesystem::exists(services, error);
+  return (elsewhere ? services : configured).string();
+}
+
 Result<std::string> socket_of(const StatusOptions& options) {
   if (!options.socket.empty()) return options.socket;
-  if (!options.config.empty()) {
-    if (const auto server = load_server_config(options.config)) return server->paths.status_socket.string();
-    const auto client = load_client_config(options.config);
-    if (!client) return std::unexpected(client.error());
-    return client->paths.status_socket.string();
+  const auto& [file, overrides] = options.config;
+  if (file.empty()) return only_socket();
+  if (kind_of_config(file, overrides) == ConfigKind::client) {
+    PENSTOCK_TRY(const auto client, load_client_config(file, overrides));
+    return own_or_services(client.paths.status_socket, file);
   }
-  // Nothing was named: the one that runs here, if it is one.
-  const auto user = UserEnvironment::current();
-  const auto directory = default_paths("/etc/penstock/server.yaml", user).status_socket.parent_path();
-  std::vector<std::string> found;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
-    if (entry.path().extension() == ".sock") found.push_back(entry.path().string());
-  }
-  if (found.size() == 1) return found.front();
-  if (found.empty())
-    return fail(ErrorCode::unavailable, "nothing runs with a status socket in " + directory.string() +
-                                            "; name it with --config FILE or --socket PATH");
-  std::sort(found.begin(), found.end());
-  std::string list;
-  for (const std::string& path : found) list += "\n  penstock status --socket " + path;
-  return fail(ErrorCode::invalid_argument, "several run here; choose one:" + list);
+  PENSTOCK_TRY(const auto server, load_server_config(file, overrides));
+  return own_or_services(server.paths.status_socket, file);
 }
 
 int show_once(const StatusOptions& options, const std::string& socket) {
@@ -202,8 +259,9 @@ int show_once(const StatusOptions& options, const std::string& socket) {
 int show_status(const StatusOptions& options) {
   const auto socket = socket_of(options);
   if (!socket) {
-    report(socket.error());
-    return socket.error().code == ErrorCode::unavailable ? kNotRunning : kUsage;
+    const int code = report(socket.error());
+    if (socket.error().code == ErrorCode::unavailable) return kNotRunning;
+    return options.config.file.empty() && code == kConfiguration ? kUsage : code;
   }
   while (true) {
     const int code = show_once(options, *socket);

@@ -99,6 +99,8 @@ Result<TokenRecord> new_record(const ServerConfig& config, const ProfileOptions&
 }
 
 Result<void> issue(const ServerConfig& config, const ProfileOptions& options) {
+  if (options.name == kAnybody)
+    return fail(ErrorCode::invalid_argument, "\"any\" means everybody in the rules of lan.allow: choose another name");
   if (!valid_name(options.name))
     return fail(ErrorCode::invalid_argument, "\"" + options.name + "\" is no name: 1 to 64 of A-Z a-z 0-9 _ . @ -");
   PENSTOCK_TRY(auto records, issued_tokens(config));

@@ -17,10 +17,25 @@ Result<std::string> pin(const Node& node) {
   return form::expected("a pin: sha256// and 44 characters of base64", node);
 }
 
+// RFC 3986 section 2.1: "%" and two hex digits.
+bool is_percent_encoded(std::string_view text) {
+  constexpr std::string_view kHex = "0123456789abcdefABCDEF";
+  for (std::size_t at = text.find('%'); at != std::string_view::npos; at = text.find('%', at + 1)) {
+    const std::string_view digits = text.substr(at + 1, 2);
+    if (digits.size() != 2 || digits.find_first_not_of(kHex) != std::string_view::npos) return false;
+  }
+  return true;
+}
+
 Result<std::optional<ProxyUrl>> proxy(const Node& node) {
   if (!node.is_scalar()) return form::expected("a proxy such as http://proxy.example.org:3128, or none", node);
   if (node.text == "none") return std::nullopt;
-  return ProxyUrl::parse(node.text);
+  PENSTOCK_TRY(auto url, ProxyUrl::parse(node.text));
+  if (!is_percent_encoded(url.credentials)) {
+    return fail(ErrorCode::invalid_argument,
+                "a \"%\" in the user or password must be followed by two hex digits; the percent sign itself is %25");
+  }
+  return url;
 }
 
 void read_server(Section section, ClientConfig::Server& out) {
@@ -32,6 +47,8 @@ void read_server(Section section, ClientConfig::Server& out) {
   section.value("pin", out.pin, pin);
   section.value("proxy", out.proxy, proxy);
   out.proxy_from_environment = !section.has("proxy");
+  using Protocol = ClientConfig::Protocol;
+  section.value("protocol", out.protocol, form::word<Protocol>({{"auto", Protocol::negotiated}, {"v1", Protocol::v1}}));
   if (section.has("url") && section.has("urls")) {
     section.refuse("urls", "give either server.url or server.urls, not both");
   } else if (section.has("url")) {
@@ -49,6 +66,7 @@ void read_vpn(Section section, ClientConfig::Vpn& out) {
   section.list("routes", out.routes, form::prefix);
   section.list("exclude", out.exclude, form::prefix);
   section.value("exclude_lan", out.exclude_lan, form::flag);
+  section.value("offload", out.offload, form::offload_mode);
   section.value("kill_switch", out.kill_switch, form::flag);
   // A protection that is believed in and not there is worse than none.
   if (out.kill_switch) section.refuse("kill_switch", "is not available in this version; without it, remove this key");

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -19,12 +20,16 @@
 namespace penstock {
 
 struct ClientConfig {
+  // v1: the least that every gateway understands, without batches and super-packets.
+  enum class Protocol : std::uint8_t { negotiated, v1 };
+
   struct Server {
     std::vector<GatewayUrl> urls;  // tried in this order
     bool verify_tls = true;
-    std::filesystem::path ca_file;       // empty: the system's authorities
-    std::string pin;                     // "sha256//" and base64 of the SHA-256 of the server's public key, or empty
-    std::optional<ProxyUrl> proxy;       // asked to CONNECT
+    std::filesystem::path ca_file;  // empty: the system's authorities
+    std::string pin;                // "sha256//" and base64 of the SHA-256 of the server's public key, or empty
+    std::optional<ProxyUrl> proxy;  // asked to CONNECT
+    Protocol protocol = Protocol::negotiated;
     bool proxy_from_environment = true;  // https_proxy and no_proxy count where `proxy` is not given
   } server;
 
@@ -38,7 +43,8 @@ struct ClientConfig {
     std::vector<Prefix> routes;   // into the tunnel, beside the VPN's own subnet
     std::vector<Prefix> exclude;  // never into the tunnel
     bool exclude_lan = true;      // the network that this machine stands in stays reachable
-    bool kill_switch = false;     // what belongs into the tunnel is dropped while there is none
+    OffloadMode offload = OffloadMode::automatic;
+    bool kill_switch = false;  // what belongs into the tunnel is dropped while there is none
   } vpn;
 
   struct Reconnect {

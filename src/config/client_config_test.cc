@@ -120,6 +120,13 @@ TEST(ClientConfig, MistakesAreNamedWithPlacePathAndWayOut) {
            Case{"server: {url: \"wss://h\", proxy: \"socks5://hunter2@p\"}",
                 "client.yaml:2:33: server.proxy: expected a proxy such as http://proxy.example.org:3128 or "
                 "http://user:password@10.0.0.1:3128"},
+           Case{"server: {url: \"wss://h\", proxy: \"http://me:hunter%zz@p:3128\"}",
+                "client.yaml:2:33: server.proxy: a \"%\" in the user or password must be followed by two hex digits; "
+                "the percent sign itself is %25"},
+           Case{"server: {url: \"wss://h\", proxy: \"http://me:hunter%4@p:3128\"}",
+                "client.yaml:2:33: server.proxy: a \"%\" in the user or password must be followed by two hex digits; "
+                "the percent sign itself is %25"},
+           Case{"server: {url: \"wss://h\", proxy: \"http://me:hunter%25%4a%4A@p:3128\"}", "accepted"},
            Case{"server: {url: \"wss://h\"}\nreconnect: {min_backoff: 2m}",
                 "client.yaml:3:26: reconnect.min_backoff: must not be longer than "
                 "reconnect.max_backoff"},

@@ -120,6 +120,13 @@ Result<std::string> url_path(const Node& node) {
   return expected("a path such as / or /vpn", node);
 }
 
+Result<OffloadMode> offload_mode(const Node& node) {
+  return word<OffloadMode>({{"auto", OffloadMode::automatic},
+                            {"gso", OffloadMode::gso},
+                            {"uso", OffloadMode::uso},
+                            {"off", OffloadMode::off}})(node);
+}
+
 Result<GatewayUrl> gateway_url(const Node& node) {
   if (!node.is_scalar()) return expected("a URL such as wss://vpn.example.org/", node);
   return GatewayUrl::parse(node.text);

@@ -10,6 +10,7 @@
 
 #include "base/config_reader.h"
 #include "base/log.h"
+#include "base/offload_mode.h"
 #include "base/result.h"
 
 namespace penstock {
@@ -85,6 +86,7 @@ Result<GatewayUrl> gateway_url(const Node& node);
 Result<std::string> interface_name(const Node& node);
 // A name of a credential or a group: 1 to 64 of A-Z a-z 0-9 _ . @ -
 Result<std::string> name(const Node& node);
+Result<OffloadMode> offload_mode(const Node& node);
 
 }  // namespace form
 

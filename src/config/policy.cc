@@ -43,7 +43,7 @@ Result<PortRange> port_range(const Node& node) {
 
 Result<Party> party(const Node& node) {
   Party party;
-  if (node.is_scalar() && node.text == "any") return party;
+  if (node.is_scalar() && node.text == kAnybody) return party;
   // What looks like an address is to be one, not a name with dots.
   if (node.is_scalar() && (node.text.find_first_of("/:") != std::string::npos ||
                            (!node.text.empty() && node.text.find_first_not_of("0123456789.") == std::string::npos))) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/config_reader.h"
@@ -31,6 +32,9 @@ struct PushConfig {
     std::vector<std::string> split;  // ask the servers above only for names below these
   } dns;
 };
+
+// Says "everybody" in a rule, so that nobody and no group may be called so.
+inline constexpr std::string_view kAnybody = "any";
 
 // One end of a rule: a prefix, or the name of a credential or group, or neither for "any".
 struct Party {

@@ -1,6 +1,7 @@
 #include "config/server_config.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 namespace penstock {
@@ -26,9 +27,41 @@ Result<HttpListen> http_listen(const Node& node) {
   return form::expected("a loopback address such as 127.0.0.1:8080, or unix: and the full path of a socket", node);
 }
 
+// What a system knows a user or group by: a name, or a number that is no -1, which would mean "leave it as it is".
+bool is_account_name(std::string_view text) {
+  const auto in_name = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.' || c == '$';
+  };
+  if (text.empty() || text.size() > 64 || !std::ranges::all_of(text, in_name)) return false;
+  if (text.find_first_not_of("0123456789") != std::string_view::npos) return true;
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && number != static_cast<std::uint32_t>(-1);
+}
+
+// "penstock", "65500", "65500:65500".
+Result<std::string> user(const Node& node) {
+  const std::string_view text = node.text;
+  const std::size_t colon = text.find(':');
+  const bool sound = node.is_scalar() && is_account_name(text.substr(0, colon)) &&
+                     (colon == std::string_view::npos || is_account_name(text.substr(colon + 1)));
+  if (sound) return node.text;
+  return form::expected("a user such as penstock, or numbers up to 4294967294 such as 65500 or 65500:65500", node);
+}
+
+Result<std::string> group(const Node& node) {
+  if (node.is_scalar() && is_account_name(node.text)) return node.text;
+  return form::expected("a group such as www-data, or a number up to 4294967294", node);
+}
+
 void read_server(Section section, ServerConfig::Server& out) {
   section.one_or_list("listen_addr", out.listen_addr, form::endpoint);
   section.one_or_list("listen_http", out.listen_http, http_listen);
+  section.value("listen_http_group", out.listen_http_group, group);
+  const auto is_unix = [](const HttpListen& at) { return !at.address; };
+  if (!out.listen_http_group.empty() && std::ranges::none_of(out.listen_http, is_unix))
+    section.refuse("listen_http_group", "is for Unix sockets, and server.listen_http has none");
   if (out.listen_addr.empty()) {
     section.path("tls_cert", out.tls_cert);
     section.path("tls_key", out.tls_key);
@@ -55,20 +88,11 @@ void read_limits(Section section, ServerConfig::Limits& out) {
     section.refuse("open_files", "a gateway needs at least 64; 0 is as many as the system allows");
 }
 
-// "penstock", "65500", "65500:65500": what a system knows a user by.
-Result<std::string> account(const Node& node) {
-  const auto in_account = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
-           c == '.' || c == ':' || c == '$';
-  };
-  if (node.is_scalar() && !node.text.empty() && node.text.size() <= 64 && std::ranges::all_of(node.text, in_account))
-    return node.text;
-  return form::expected("a user such as penstock, or numbers such as 65500 or 65500:65500", node);
-}
-
 void read_process(Section section, ServerConfig::Process& out) {
-  section.value("user", out.user, account);
-  section.value("group", out.group, account);
+  section.value("user", out.user, user);
+  section.value("group", out.group, group);
+  if (!out.group.empty() && out.user.find(':') != std::string::npos)
+    section.refuse("group", "process.user names a group already: leave one of them out");
   section.value("seccomp", out.seccomp, form::word<bool>({{"on", true}, {"off", false}}));
   out.user_given = section.has("user");
 }
@@ -93,12 +117,7 @@ void read_vpn(Section section, ServerConfig::Vpn& out) {
   section.value("mtu", out.mtu, form::integer(576, 65535));
   section.value("tun", out.tun, form::word<bool>({{"on", true}, {"off", false}}));
   section.value("interface_name", out.interface_name, form::interface_name);
-  using Offload = ServerConfig::Offload;
-  section.value(
-      "offload", out.offload,
-      form::word<Offload>(
-          {{"auto", Offload::automatic}, {"gso", Offload::gso}, {"uso", Offload::uso}, {"off", Offload::off}}));
-  section.mark_reserved("offload");
+  section.value("offload", out.offload, form::offload_mode);
 
   if (!out.subnet.is_v4() || out.subnet.length() < 8 || out.subnet.length() > 30) {
     section.refuse("subnet", "must be an IPv4 prefix from /8 to /30, not " + out.subnet.to_string());

@@ -6,12 +6,15 @@
 // Always true   there is a listener, and a certificate where one speaks TLS; server_ip lies in subnet and is neither
 // its network nor its broadcast address; fixed addresses lie in
 //               subnet (subnet6), are unique and not the server's; names and hashes of tokens are unique; subnet is /8
-//               to /30, subnet6 a ULA prefix of /64 to /112, and with it mtu is 1280 or more (server_config_test.cc).
+//               to /30, subnet6 a ULA prefix of /64 to /112, and with it mtu is 1280 or more; process.user and .group
+//               name one group at most (server_config_test.cc).
 // Secrets       a token given as text is hashed while it is read: no struct, message or log line holds it.
 // Refusals      invalid_argument with one line per mistake; reading the file also not_found,
 //               permission_denied, exhausted.
 // Threads       any; reading the environment for default paths wants to happen before threads start.
-// Not here      whether the certificate can be read (tls/), whether ports and interfaces are free (net/, tun/).
+// Not here      whether the certificate can be read (tls/), whether ports and interfaces are free (net/, tun/), whether
+//               there are such users and groups (gateway/account.h); what is valid and probably not meant
+//               (server_doubts.h).
 #pragma once
 
 #include <array>
@@ -45,6 +48,7 @@ struct ServerConfig {
     std::vector<Endpoint> listen_addr = {Endpoint{.address = IpAddress::from_bytes(std::array<std::uint8_t, 16>{}),
                                                   .port = 443}};  // [::]:443, both families
     std::vector<HttpListen> listen_http;
+    std::string listen_http_group;   // whose members may open its Unix sockets; empty: the gateway's own group
     std::filesystem::path tls_cert;  // both are empty only where listen_addr is
     std::filesystem::path tls_key;
     std::optional<GatewayUrl> public_url;  // what `penstock profile` writes into client configurations
@@ -72,7 +76,6 @@ struct ServerConfig {
     bool seccomp = true;
   } process;
 
-  enum class Offload : std::uint8_t { automatic, gso, uso, off };
   struct Vpn {
     Prefix subnet{IpAddress::v4(0x0A640000), 24};  // 10.100.0.0/24
     std::optional<Prefix> subnet6;
@@ -81,7 +84,7 @@ struct ServerConfig {
     int mtu = 1420;
     bool tun = true;
     std::string interface_name = "tun0";
-    Offload offload = Offload::automatic;
+    OffloadMode offload = OffloadMode::automatic;
   } vpn;
 
   struct Auth {

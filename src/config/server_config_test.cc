@@ -42,7 +42,7 @@ TEST(ServerConfig, DefaultsNeedOnlyACertificate) {
   EXPECT_EQ(config->vpn.mtu, 1420);
   EXPECT_TRUE(config->vpn.tun);
   EXPECT_EQ(config->vpn.interface_name, "tun0");
-  EXPECT_EQ(config->vpn.offload, ServerConfig::Offload::automatic);
+  EXPECT_EQ(config->vpn.offload, OffloadMode::automatic);
   EXPECT_THAT(config->auth.tokens, IsEmpty());
   EXPECT_EQ(config->session.grace, 5min);
   EXPECT_EQ(config->session.keepalive, 20s);
@@ -164,7 +164,7 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.vpn.mtu, 1380);
   EXPECT_FALSE(config.vpn.tun);
   EXPECT_EQ(config.vpn.interface_name, "vpn7");
-  EXPECT_EQ(config.vpn.offload, ServerConfig::Offload::off);
+  EXPECT_EQ(config.vpn.offload, OffloadMode::off);
 
   TokenRecord plain{.name = "token-1", .sha256 = sha256(as_bytes("plain"))};
   TokenRecord bob{.name = "bob", .sha256 = sha256(as_bytes("bob"))};
@@ -208,9 +208,8 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.logging.statistics_interval, 0s);
   EXPECT_EQ(config.paths.state_dir, "/var/lib/x");
   EXPECT_EQ(config.paths.status_socket, "/run/x.sock");
-  EXPECT_THAT(config.reserved,
-              ElementsAre("vpn.offload", "push.exclude", "push.dns", "internet.mode", "internet.public_ip",
-                          "internet.allow", "internet.deny", "internet.forward", "dns.upstream"));
+  EXPECT_THAT(config.reserved, ElementsAre("push.exclude", "push.dns", "internet.mode", "internet.public_ip",
+                                           "internet.allow", "internet.deny", "internet.forward", "dns.upstream"));
 }
 
 TEST(ServerConfig, YamlAndJsonSayTheSame) {
@@ -289,8 +288,21 @@ TEST(ServerConfig, MistakesAreNamedWithPlacePathAndWayOut) {
            Case{"limits: {open_files: 10}",
                 "server.yaml:2:22: limits.open_files: a gateway needs at least 64; 0 is as many as the system allows"},
            Case{"process: {user: a b}",
-                "server.yaml:2:17: process.user: expected a user such as penstock, or numbers such as 65500 or "
-                "65500:65500, got \"a b\""},
+                "server.yaml:2:17: process.user: expected a user such as penstock, or numbers up to 4294967294 such as "
+                "65500 or 65500:65500, got \"a b\""},
+           Case{"process: {user: \"65500:65500\", group: www-data}",
+                "server.yaml:2:39: process.group: process.user names a group already: leave one of them out"},
+           Case{"process: {group: \"1:2\"}",
+                "server.yaml:2:18: process.group: expected a group such as www-data, or a number up to 4294967294, got "
+                "\"1:2\""},
+           Case{"auth: {tokens: [{name: any, sha256: "
+                "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90}]}",
+                "server.yaml:2:24: auth.tokens[0].name: \"any\" means everybody in the rules of lan.allow: choose "
+                "another name"},
+           Case{"auth: {tokens: [{name: a, sha256: "
+                "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90, groups: [any]}]}",
+                "server.yaml:2:110: auth.tokens[0].groups[0]: \"any\" means everybody in the rules of lan.allow: "
+                "choose another name"},
            Case{"dns: {upstream: [dns.example]}",
                 "server.yaml:2:18: dns.upstream[0]: expected an address such as 9.9.9.9 or 9.9.9.9:53, got "
                 "\"dns.example\""},
@@ -335,6 +347,26 @@ TEST(ServerConfig, PlainHttpStaysOnTheMachineAndNeedsNoCertificate) {
   EXPECT_EQ(load("server: {listen_addr: [], listen_http: \"unix:http.sock\"}").error().message,
             "server.yaml:1:40: server.listen_http: expected a loopback address such as 127.0.0.1:8080, or unix: and "
             "the full path of a socket, got \"unix:http.sock\"");
+}
+
+TEST(ServerConfig, AnHttpSocketsGroupNeedsASocket) {
+  const auto load = [](const std::string& rest) {
+    return server_config_from_text("server: {listen_addr: [], " + rest + "}", "server.yaml");
+  };
+  const auto config = load("listen_http: \"unix:/run/penstock/http.sock\", listen_http_group: www-data");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->server.listen_http_group, "www-data");
+  EXPECT_EQ(load("listen_http: \"127.0.0.1:80\", listen_http_group: www-data").error().message,
+            "server.yaml:1:75: server.listen_http_group: is for Unix sockets, and server.listen_http has none");
+}
+
+TEST(ServerConfig, UsersAndGroupsAreNamesOrNumbersThatThereCanBe) {
+  for (const char* user : {"penstock", "0", "65500", "4294967294", "65500:65501", "nobody:daemon", "svc-1$", "1a"})
+    EXPECT_EQ(refusal("process: {user: \"" + std::string(user) + "\"}"), "accepted") << user;
+  for (const char* user : {"4294967295", "99999999999", "1:99999999999", "1:", ":1", "1:2:3", "a/b"})
+    EXPECT_NE(refusal("process: {user: \"" + std::string(user) + "\"}"), "accepted") << user;
+  EXPECT_EQ(refusal("process: {group: \"4294967294\"}"), "accepted");
+  EXPECT_NE(refusal("process: {group: \"4294967295\"}"), "accepted");
 }
 
 TEST(ServerConfig, FixedAddressesFitTheSubnetAndEachOther) {
@@ -382,7 +414,7 @@ TEST(ServerConfig, QuotedOrNotOffIsTheWord) {
     const auto config = load("vpn: {tun: " + std::string(off) + ", offload: " + off + "}");
     ASSERT_TRUE(config) << off << ": " << config.error().message;
     EXPECT_FALSE(config->vpn.tun) << off;
-    EXPECT_EQ(config->vpn.offload, ServerConfig::Offload::off) << off;
+    EXPECT_EQ(config->vpn.offload, OffloadMode::off) << off;
   }
   EXPECT_EQ(load("vpn: {interface_name: off}")->vpn.interface_name, "off");
   EXPECT_EQ(refusal("lan: {isolate: \"off\"}"),

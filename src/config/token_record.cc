@@ -6,6 +6,7 @@
 #include <set>
 
 #include "config/common.h"
+#include "config/policy.h"
 
 namespace penstock {
 namespace {
@@ -22,13 +23,22 @@ Result<Digest256> digest(const Node& node) {
   return fail(ErrorCode::invalid_argument, "expected the 64 hex digits of a token's SHA-256");
 }
 
+// A rule for the client or group `any` would be one for everybody.
+constexpr std::string_view kReservedName = "\"any\" means everybody in the rules of lan.allow: choose another name";
+
+Result<std::string> group(const Node& node) {
+  if (node.is_scalar() && node.text == kAnybody) return fail(ErrorCode::invalid_argument, std::string(kReservedName));
+  return form::name(node);
+}
+
 void read_record(Section& item, TokenRecord& record) {
   item.required("name", record.name, form::name);
+  if (record.name == kAnybody) item.refuse("name", kReservedName);
   item.required("sha256", record.sha256, digest);
   item.value("address", record.address, form::address);
   item.value("address6", record.address6, form::address);
   item.value("single", record.single, form::flag);
-  item.list("groups", record.groups, form::name);
+  item.list("groups", record.groups, group);
   item.list("sites", record.sites, form::prefix);
   if (record.address && !record.address->is_v4()) item.refuse("address", "must be an IPv4 address");
   if (record.address6 && !record.address6->is_v6()) item.refuse("address6", "must be an IPv6 address");
@@ -84,8 +94,17 @@ void read_tokens(Section& section, std::string_view key, std::vector<TokenRecord
 }
 
 Result<std::vector<TokenRecord>> load_token_file(const std::filesystem::path& file) {
-  PENSTOCK_TRY(const Document document, read_document(file));
-  return tokens_of(document);
+  const auto read = [&]() -> Result<std::vector<TokenRecord>> {
+    PENSTOCK_TRY(const Document document, read_document(file));
+    return tokens_of(document);
+  };
+  auto tokens = read();
+  if (!tokens && tokens.error().code == ErrorCode::invalid_argument) {
+    tokens.error().message += "; mend " + file.string() +
+                              " or put a copy of it back; moved away, its tokens are lost and profiles have to be "
+                              "made anew";
+  }
+  return tokens;
 }
 
 Result<std::vector<TokenRecord>> token_file_from_text(std::string_view text, const std::string& file_name) {

@@ -22,7 +22,7 @@
 namespace penstock {
 
 struct TokenRecord {
-  std::string name;  // 1 to 64 of A-Z a-z 0-9 _ . @ -
+  std::string name;  // 1 to 64 of A-Z a-z 0-9 _ . @ -, and not "any"
   Digest256 sha256{};
   std::optional<IpAddress> address;   // a fixed inner IPv4 address; makes the record single
   std::optional<IpAddress> address6;  // a fixed inner IPv6 address; makes the record single
@@ -39,7 +39,7 @@ using TokenCheck = std::function<void(Section& item, const TokenRecord& record)>
 void read_tokens(Section& section, std::string_view key, std::vector<TokenRecord>& out, const TokenCheck& check);
 
 // The JSON file that issued tokens are kept in: {"tokens": [{"name": ..., "sha256": ...}, ...]}.
-// Refusals: invalid_argument with one line per mistake; not_found, permission_denied, exhausted.
+// Refusals: invalid_argument with one line per mistake and what to do; not_found, permission_denied, exhausted.
 Result<std::vector<TokenRecord>> load_token_file(const std::filesystem::path& file);
 Result<std::vector<TokenRecord>> token_file_from_text(std::string_view text, const std::string& file_name);
 // What load_token_file() reads back as equal records. For write_file_atomically() with mode 0600.

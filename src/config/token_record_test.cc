@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <random>
+
 namespace penstock {
 namespace {
 
@@ -70,6 +74,18 @@ TEST(Tokens, NoRefusalRepeatsASecret) {
   }
   EXPECT_EQ(refusal(R"({"tokens": [{"name": "a", "sha256": ")" + half + R"("}]})"),
             "tokens.json:1:37: tokens[0].sha256: expected the 64 hex digits of a token's SHA-256");
+}
+
+TEST(Tokens, ABrokenFileOfIssuedTokensIsRefusedWithWhatToDo) {
+  const std::filesystem::path file = std::filesystem::path(testing::TempDir()) /
+                                     ("penstock-tokens-" + std::to_string(std::random_device()()) + ".json");
+  std::ofstream(file) << "{\"tokens\": [";
+  const auto loaded = load_token_file(file);
+  std::filesystem::remove(file);
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().message.find(file.string() + ":1:"), 0U) << loaded.error().message;
+  EXPECT_NE(loaded.error().message.find("; mend " + file.string()), std::string::npos) << loaded.error().message;
+  EXPECT_EQ(load_token_file(file).error().code, ErrorCode::not_found);
 }
 
 TEST(Tokens, AFixedAddressMeansOneSession) {

@@ -38,13 +38,6 @@ std::vector<gid_t> groups_of(const char* user, gid_t group) {
   return groups;
 }
 
-Result<gid_t> group_of(const std::string& name) {
-  if (const auto number = number_of(name)) return *number;
-  if (const group* entry = ::getgrnam(name.c_str())) return entry->gr_gid;
-  return fail(ErrorCode::not_found, "process.group: there is no group " + name + " here; make it (groupadd --system " +
-                                        name + "), or name another");
-}
-
 bool has_group(const Account& account, gid_t group) {
   return std::ranges::find(account.groups, group) != account.groups.end();
 }
@@ -168,36 +161,45 @@ std::string Account::group_name() const {
   return entry == nullptr ? std::to_string(group) : entry->gr_name;
 }
 
+Result<gid_t> group_named(std::string_view name, std::string_view key) {
+  if (const auto number = number_of(name)) return *number;
+  const std::string text(name);
+  if (const group* entry = ::getgrnam(text.c_str())) return entry->gr_gid;
+  return fail(ErrorCode::not_found, std::string(key) + ": there is no group " + text +
+                                        " here; make it (groupadd --system " + text + "), or name another");
+}
+
 Result<Account> account_of(const ServerConfig::Process& settings) {
-  if (::geteuid() != 0) return Account::current();
+  return ::geteuid() == 0 ? named_account(settings) : Account::current();
+}
+
+Result<Account> named_account(const ServerConfig::Process& settings) {
   const auto colon = settings.user.find(':');
+  const bool grouped_user = colon != std::string::npos;
   const std::string user = settings.user.substr(0, colon);
-  std::string group = settings.group;
-  if (colon != std::string::npos) {
-    if (!group.empty())
-      return fail(ErrorCode::invalid_argument, "process.user names a group and so does process.group: leave one out");
-    group = settings.user.substr(colon + 1);
+  std::optional<gid_t> group;
+  if (const std::string name = grouped_user ? settings.user.substr(colon + 1) : settings.group; !name.empty()) {
+    PENSTOCK_TRY(group, group_named(name, grouped_user ? "process.user" : "process.group"));
   }
   const auto number = number_of(user);
   const passwd* entry = number ? ::getpwuid(*number) : ::getpwnam(user.c_str());
   if (!number && entry == nullptr) {
-    if (!settings.user_given) {
-      Account root = Account::current();
-      root.missing = true;
-      return root;
+    if (settings.user_given) {
+      return fail(ErrorCode::not_found, "process.user: there is no user " + user + " here; make it (useradd --system " +
+                                            "--no-create-home --shell /usr/sbin/nologin " + user +
+                                            "), or name another");
     }
-    return fail(ErrorCode::not_found, "process.user: there is no user " + user + " here; make it (useradd --system " +
-                                          "--no-create-home --shell /usr/sbin/nologin " + user + "), or name another");
+    Account root = Account::current();
+    root.missing = true;
+    root.group = group.value_or(root.group);
+    if (!has_group(root, root.group)) root.groups.insert(std::ranges::upper_bound(root.groups, root.group), root.group);
+    return root;
   }
   Account account;
   account.user = number ? *number : entry->pw_uid;
-  account.group = entry != nullptr ? entry->pw_gid : account.user;
-  account.name = entry != nullptr ? entry->pw_name : user;  // before the next look-up, which overwrites the entry
-  const bool has_entry = entry != nullptr;
-  if (!group.empty()) {
-    PENSTOCK_TRY(account.group, group_of(group));
-  }
-  account.groups = has_entry ? groups_of(account.name.c_str(), account.group) : std::vector<gid_t>{account.group};
+  account.name = entry != nullptr ? entry->pw_name : user;
+  account.group = group.value_or(entry != nullptr ? entry->pw_gid : account.user);
+  account.groups = entry != nullptr ? groups_of(account.name.c_str(), account.group) : std::vector{account.group};
   return account;
 }
 
@@ -220,6 +222,27 @@ std::string commands_to_let_read(const Account& account, const fs::path& file) {
   std::string text;
   for (const std::string& command : commands) text += (text.empty() ? "" : " && ") + command;
   return text;
+}
+
+FilesToReread::FilesToReread(Account account, const std::vector<fs::path>& files) : account_(std::move(account)) {
+  for (const fs::path& file : files)
+    if (!file.empty()) at_first_.emplace_back(file, commands_to_let_read(account_, file));
+}
+
+std::vector<fs::path> FilesToReread::unreadable() const {
+  std::vector<fs::path> found;
+  for (const auto& [file, commands] : at_first_)
+    if (::access(file.c_str(), R_OK) != 0) found.push_back(file);
+  return found;
+}
+
+std::string FilesToReread::commands_for(const fs::path& file) const {
+  if (file.empty() || ::access(file.c_str(), R_OK) == 0) return {};
+  const auto first = std::ranges::find(at_first_, file, &std::pair<fs::path, std::string>::first);
+  std::error_code hidden;
+  (void)fs::status(file, hidden);
+  if (hidden && first != at_first_.end() && !first->second.empty()) return first->second;
+  return commands_to_let_read(account_, file);
 }
 
 Result<void> make_state_directory(const fs::path& given, const Account& account) {

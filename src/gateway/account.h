@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -43,12 +44,34 @@ struct Account {
 };
 
 // Started as root: the user of `settings`, or root's own account, `missing`, if that is the default and there is none.
-// Otherwise the present account, since nobody else can be become. Refusals: not_found for a user or group that was
-// named, invalid_argument for two groups.
+// Otherwise the present account, since nobody else can be become. Refusals: those of named_account.
 Result<Account> account_of(const ServerConfig::Process& settings);
+
+// The same whoever asks, so that a configuration can be checked before root starts it. Refusals: not_found for a user
+// or group that was named and is not there.
+Result<Account> named_account(const ServerConfig::Process& settings);
+
+// The number of `name`, which may be one. Refusal: not_found, which says that `key` named it.
+Result<gid_t> group_named(std::string_view name, std::string_view key);
 
 // The shell commands that let `account` read `file`, joined by " && ", as far as owners and modes tell; empty: it may.
 std::string commands_to_let_read(const Account& account, const std::filesystem::path& file);
+
+// Files that the process reads again once it is `account`, which may not see where they stand: made by whoever does.
+class FilesToReread {
+ public:
+  FilesToReread() = default;
+  FilesToReread(Account account, const std::vector<std::filesystem::path>& files);
+
+  // Those that this process, being `account` now, cannot read.
+  std::vector<std::filesystem::path> unreadable() const;
+  // The commands that let it, of the present where it sees the file and else of the beginning; empty: it may.
+  std::string commands_for(const std::filesystem::path& file) const;
+
+ private:
+  Account account_;
+  std::vector<std::pair<std::filesystem::path, std::string>> at_first_;  // each with its commands
+};
 
 // Refusals name the directory and the way out: permission_denied, system_error.
 Result<void> make_state_directory(const std::filesystem::path& directory, const Account& account);

@@ -83,12 +83,30 @@ TEST_F(AccountTest, ANamedUserThatIsNotThereIsRefusedAndTheDefaultOneStaysRoot) 
   EXPECT_THAT(named.error().message, HasSubstr("useradd --system"));
   EXPECT_THAT(account_of({.user = "nobody", .group = "no-such-group", .user_given = true}).error().message,
               HasSubstr("process.group: there is no group no-such-group"));
-  EXPECT_EQ(account_of({.user = "1:2", .group = "3", .user_given = true}).error().code, ErrorCode::invalid_argument);
+  EXPECT_THAT(account_of({.user = "1:no-such-group", .user_given = true}).error().message,
+              HasSubstr("process.user: there is no group no-such-group"));
+  EXPECT_THAT(account_of({.user = "no-such-user", .group = "no-such-group"}).error().message,
+              HasSubstr("process.group: there is no group no-such-group"))
+      << "also where the default user is missing";
 
   const auto missing = account_of({.user = "no-such-user"});
   ASSERT_TRUE(missing);
   EXPECT_TRUE(missing->missing);
   EXPECT_EQ(missing->user, 0U);
+  const auto grouped = account_of({.user = "no-such-user", .group = "65500"});
+  ASSERT_TRUE(grouped);
+  EXPECT_EQ(grouped->group, kUser);
+  EXPECT_THAT(grouped->groups, ::testing::Contains(kUser));
+}
+
+TEST(Account, AGroupIsANumberOrANameAndItsKeyIsNamedWhereItIsNot) {
+  EXPECT_EQ(group_named("65500", "x").value(), 65500U);
+  const gid_t daemon = ::getgrnam("daemon")->gr_gid;
+  EXPECT_EQ(group_named("daemon", "x").value(), daemon);
+  const auto refused = group_named("no-such-group", "server.listen_http_group");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::not_found);
+  EXPECT_THAT(refused.error().message, HasSubstr("server.listen_http_group: there is no group no-such-group"));
 }
 
 TEST_F(AccountTest, TheStateDirectoryIsMadeForTheUserAlone) {
@@ -146,6 +164,30 @@ TEST_F(AccountTest, PlantedLinksAreRefused) {
   EXPECT_EQ(look(path("etc")).st_uid, kUser);
 }
 
+// Where everybody may make directories, one that is there already may hold keys and tokens of its maker's.
+TEST_F(AccountTest, AStrangersStateDirectoryIsRefused) {
+  ASSERT_EQ(::chmod(directory_.c_str(), 01777), 0);
+  std::filesystem::create_directory(path("state"));
+  ASSERT_EQ(::chown(path("state").c_str(), kStranger, kStranger), 0);
+  write("state/tokens.json");
+  EXPECT_THAT(refusal(), HasSubstr("belongs to user 65501, who could have put keys and tokens there"));
+  EXPECT_THAT(refusal(), HasSubstr("chown -R 0 " + path("state").string()));
+  EXPECT_EQ(look(path("state")).st_uid, kStranger);
+  EXPECT_EQ(look(path("state/tokens.json")).st_uid, 0U);
+
+  ::setenv("SUDO_UID", "65501", 1);
+  EXPECT_EQ(refusal(), "") << "whoever asked sudo is no stranger";
+  ::unsetenv("SUDO_UID");
+  EXPECT_EQ(look(path("state/tokens.json")).st_uid, kUser);
+}
+
+TEST_F(AccountTest, WhereOnlyRootMakesDirectoriesRootGaveItAway) {
+  std::filesystem::create_directory(path("state"));
+  ASSERT_EQ(::chown(path("state").c_str(), kStranger, kStranger), 0);
+  EXPECT_EQ(refusal(), "");
+  EXPECT_EQ(look(path("state")).st_uid, kUser);
+}
+
 TEST_F(AccountTest, ASocketsDirectoryIsTheUsersIfItIsMadeHere) {
   EXPECT_TRUE(make_socket_directory(path("a/run"), gateway_user));
   EXPECT_EQ(look(path("a/run")).st_uid, kUser);
@@ -170,6 +212,29 @@ TEST_F(AccountTest, TheCommandsThatLetAUserReadAreTold) {
   std::filesystem::create_symlink("live/key", path("link"));
   ::chmod(path("live/key").c_str(), 0600);
   EXPECT_EQ(commands_to_let_read(gateway_user, path("link")), "chmod g+r " + live + "/key");
+}
+
+TEST_F(AccountTest, WhatMendsAReloadIsRememberedWhereTheUserDoesNotSeeIt) {
+  std::filesystem::create_directory(path("live"));
+  ::chmod(path("live").c_str(), 0700);
+  write("live/key");
+  write("key");
+  write("open", 0644);
+  const FilesToReread files(gateway_user, {path("live/key"), path("key"), path("open"), ""});
+  EXPECT_EQ(files.commands_for(path("live/key")), "") << "root can read it";
+  const std::string hidden = commands_to_let_read(gateway_user, path("live/key"));
+  EXPECT_EXIT(
+      {
+        if (::setgroups(0, nullptr) != 0 || ::setresgid(kUser, kUser, kUser) != 0 ||
+            ::setresuid(kUser, kUser, kUser) != 0)
+          std::_Exit(100);
+        if (files.unreadable() != std::vector{path("live/key"), path("key")}) std::_Exit(1);
+        if (commands_to_let_read(gateway_user, path("live/key")) == hidden) std::_Exit(2);
+        if (files.commands_for(path("live/key")) != hidden) std::_Exit(3);
+        if (!files.commands_for(path("key")).ends_with("chmod g+r " + path("key").string())) std::_Exit(4);
+        std::_Exit(files.commands_for(path("open")).empty() && files.commands_for("").empty() ? 0 : 5);
+      },
+      ::testing::ExitedWithCode(0), "");
 }
 
 TEST_F(AccountTest, RootActsAsTheOwnerOfADirectoryAndIsRootAgain) {

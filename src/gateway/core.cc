@@ -24,6 +24,11 @@ protocol::AuthResponse welcome_of(const ServerConfig& config) {
   };
   welcome.keepalive_seconds = seconds(config.session.keepalive);
   welcome.grace_seconds = seconds(config.session.grace);
+  // Whatever the exits do not take whole is cut here.
+  using Gso = Offload::Gso;
+  const bool whole = config.vpn.offload != OffloadMode::off;
+  welcome.receive =
+      protocol::receive_of(whole ? GsoKinds{Gso::tcp4, Gso::tcp6, Gso::udp4, Gso::udp6} : GsoKinds{}, welcome.mtu);
   return welcome;
 }
 
@@ -106,6 +111,7 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
                                           .failed_logins = config.limits.failed_logins,
                                           .max_retry_after = config.limits.max_retry_after,
                                           .exempt = config.limits.exempt});
+  core->warnings_ = std::make_unique<ingress::Warnings>(home.loop());
   auto settings = std::make_shared<ingress::DoorSettings>();
   settings->path = config.server.path;
   settings->proxies = config.server.proxies;
@@ -114,12 +120,14 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
   settings->welcome = welcome_of(config);
   std::vector<ingress::Door*> doors;
   for (const auto& shard : core->shards_) {
-    core->doors_.push_back(
-        std::make_unique<ingress::Door>(*shard, *core->registry_, *core->limiter_, around.random, settings));
+    core->doors_.push_back(std::make_unique<ingress::Door>(*shard, *core->registry_, *core->limiter_, *core->warnings_,
+                                                           around.random, settings));
     doors.push_back(core->doors_.back().get());
   }
   for (ingress::Door* door : doors) door->set_doors(doors);
   core->stop_timer_ = std::make_unique<Timer>(home.loop());
+  for (const auto& shard : core->shards_)
+    shard->router().set_addresses(config.vpn.server_ip, config.vpn.server_ip6, shard->loop());
   core->set_discovery(discovery_of(config.lan, config.vpn));
   core->set_access(config.lan);
   return core;

@@ -27,6 +27,7 @@
 #include "egress/tun/tun_exit.h"
 #include "ingress/websocket/door.h"
 #include "ingress/websocket/handshake_limiter.h"
+#include "ingress/websocket/warnings.h"
 #include "router/shard.h"
 #include "session/registry.h"
 #include "session/state_file.h"
@@ -58,6 +59,9 @@ class Core {
   void set_discovery(const router::DiscoverySettings& settings);
   // Which clients reach which, from now on.
   void set_access(const LanConfig& lan);
+  // Which addresses the limits per address do not count, from now on; those of them that had to wait are served at
+  // once.
+  void set_exempt(std::vector<Prefix> exempt) { limiter_->set_exempt(std::move(exempt)); }
   void restore() { registry_->restore(); }
   // Begins to read from the TUN device.
   void start();
@@ -86,7 +90,8 @@ class Core {
   std::unique_ptr<egress::LocalHost> local_host_;
   std::unique_ptr<session::Registry> registry_;
   std::unique_ptr<ingress::HandshakeLimiter> limiter_;
-  std::vector<std::unique_ptr<ingress::Door>> doors_;  // before registry and limiter in destruction: they use them
+  std::unique_ptr<ingress::Warnings> warnings_;
+  std::vector<std::unique_ptr<ingress::Door>> doors_;  // before those above in destruction: they use them
   std::unique_ptr<Timer> stop_timer_;
   std::size_t next_door_ = 0;
 };

@@ -1,8 +1,5 @@
 #include "gateway/listeners.h"
 
-#include <algorithm>
-
-#include "base/log.h"
 #include "gateway/core.h"
 #include "net/tcp.h"
 #include "net/unix_listener.h"
@@ -31,7 +28,6 @@ Result<void> Listeners::open(EventLoop& loop, const ServerConfig::Server& server
                          .arrival = {.plain_http = true, .trusted_proxy = true}});
     }
   }
-  if (const std::string warning = warning_about_proxies(server); !warning.empty()) log::warn(warning);
   return {};
 }
 
@@ -62,21 +58,6 @@ std::vector<std::string> Listeners::names() const {
   std::vector<std::string> names;
   for (const Opened& opened : opened_) names.push_back(opened.name);
   return names;
-}
-
-std::string warning_about_proxies(const ServerConfig::Server& server) {
-  for (const HttpListen& at : server.listen_http) {
-    if (!at.address) continue;
-    // Who connects to a loopback address comes from one.
-    const IpAddress& address = at.address->address;
-    const bool believed =
-        std::ranges::any_of(server.proxies, [&](const Prefix& proxy) { return proxy.contains(address); });
-    if (believed) continue;
-    return "server.listen_http has " + at.to_string() + " but server.proxies does not have " + address.to_string() +
-           ": all clients behind a proxy there look like one, and share its limits; set server.proxies: [" +
-           address.to_string() + "]";
-  }
-  return {};
 }
 
 }  // namespace penstock::gateway

@@ -35,11 +35,10 @@ class Listeners {
   Listeners(const Listeners&) = delete;
   Listeners& operator=(const Listeners&) = delete;
 
-  // All of them, or the refusal of the first that cannot be had (net/tcp.h, net/unix_listener.h). Warns where the
-  // settings would make all clients look like one.
+  // All of them, or the refusal of the first that cannot be had (net/tcp.h, net/unix_listener.h).
   Result<void> open(EventLoop& loop, const ServerConfig::Server& server);
-  // The files of Unix sockets get this owner and group, so that a proxy that is in the group can connect although root
-  // opened them. Before root is given up.
+  // The files of Unix sockets get this owner and group, so that a proxy that is in the group can connect. Root gives
+  // them to anybody, before it is given up; others only to a group that they are in. Refusal: permission_denied.
   Result<void> give_to(unsigned user_id, unsigned group_id);
   void accept_into(Core& core);
   // Nobody new comes in; files of Unix sockets are gone. Again: nothing.
@@ -61,8 +60,5 @@ class Listeners {
   std::vector<Opened> opened_;
   std::vector<net::UnixListener*> unix_;  // those of them
 };
-
-// What to tell the operator of settings that would make all clients look like one address; empty: nothing.
-std::string warning_about_proxies(const ServerConfig::Server& server);
 
 }  // namespace penstock::gateway

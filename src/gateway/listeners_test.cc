@@ -15,22 +15,6 @@ namespace fs = std::filesystem;
 
 HttpListen http(const char* address) { return {.address = *Endpoint::parse(address), .unix_path = {}}; }
 
-TEST(WarningAboutProxies, IsGivenWhereAllClientsWouldLookLikeOne) {
-  ServerConfig::Server server;
-  server.listen_http = {HttpListen{.address = {}, .unix_path = "/run/penstock/http.sock"}};
-  EXPECT_EQ(warning_about_proxies(server), "") << "a Unix socket's peer is believed";
-  server.listen_http.push_back(http("127.0.0.1:8080"));
-  EXPECT_EQ(warning_about_proxies(server),
-            "server.listen_http has 127.0.0.1:8080 but server.proxies does not have 127.0.0.1: all clients behind a "
-            "proxy there look like one, and share its limits; set server.proxies: [127.0.0.1]");
-  server.proxies = {*Prefix::parse("10.0.0.0/8")};
-  EXPECT_NE(warning_about_proxies(server), "");
-  server.proxies.push_back(*Prefix::parse("127.0.0.0/8"));
-  EXPECT_EQ(warning_about_proxies(server), "");
-  server.listen_http.push_back(http("[::1]:8080"));
-  EXPECT_NE(warning_about_proxies(server).find("set server.proxies: [::1]"), std::string::npos);
-}
-
 TEST(Listeners, AreNamedAsTheyAreConfigured) {
   test::ManualLoop loop;
   const fs::path file = fs::path(testing::TempDir()) / ("penstock-listeners-" + std::to_string(::getpid()) + ".sock");

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <initializer_list>
 #include <thread>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "base/file_trust.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "config/server_doubts.h"
 #include "config/token_record.h"
 #include "gateway/account.h"
 #include "gateway/core.h"
@@ -49,6 +51,9 @@ class Process {
  private:
   Result<void> raise_limits();
   Result<void> leave_root();
+  Result<void> give_away_http_sockets(const Account& account, bool from_root);
+  void not_reloaded(std::string_view what, const Error& error,
+                    std::initializer_list<std::filesystem::path> files) const;
   Result<void> refuse_shared_state(std::string_view name) const;
   Result<void> load_certificate(bool at_start);
   Result<void> load_credentials();
@@ -57,6 +62,7 @@ class Process {
   void route_sites(const std::vector<TokenRecord>& records);
   void open_status_socket();
   void reload();
+  void reload_certificate();
   void reload_tokens();
   void begin_stop();
   void write_statistics();
@@ -82,10 +88,18 @@ class Process {
   Timer statistics_timer_{home_};
   std::unique_ptr<StatisticsLog> statistics_;
   Identity identity_;
+  FilesToReread reload_files_;
   std::vector<std::thread> threads_;
   bool stopping_ = false;
   Result<void> outcome_;
 };
+
+void log_rules(const ServerConfig& config) {
+  log::info("rules loaded", {{"isolate", config.lan.isolate},
+                             {"allow", config.lan.allow.size()},
+                             {"discovery", config.lan.discovery ? "on" : "off"},
+                             {"exempt", config.limits.exempt.size()}});
+}
 
 Process::~Process() {
   for (const auto& loop : loops_) loop->stop();
@@ -99,6 +113,7 @@ Result<void> Process::start() {
   log::info("starting", {{"version", kVersion}, {"pid", net::process_info().value_or(net::ProcessInfo{}).pid}});
   for (const std::string& key : config_.reserved)
     log::warn("this setting is accepted but has no effect in this version", {{"key", key}});
+  for (const std::string& doubt : doubts_about(config_)) log::warn(doubt);
   PENSTOCK_TRY_VOID(raise_limits());
 
   PENSTOCK_TRY_VOID(load_certificate(true));
@@ -128,6 +143,7 @@ Result<void> Process::start() {
                                         },
                                     .shed = [this] { return listeners_.shed(); }}));
   PENSTOCK_TRY_VOID(load_credentials());
+  log_rules(config_);
   core_->set_tls(tls_);
   core_->restore();
   core_->start();
@@ -136,10 +152,8 @@ Result<void> Process::start() {
 
   if (tls_) {
     certificate_watch_ = std::make_unique<FileWatch>(
-        home_, std::vector{config_.server.tls_cert.string(), config_.server.tls_key.string()}, [this] {
-          if (auto loaded = load_certificate(false); !loaded)
-            log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});
-        });
+        home_, std::vector{config_.server.tls_cert.string(), config_.server.tls_key.string()},
+        [this] { reload_certificate(); });
   }
   token_watch_ = std::make_unique<FileWatch>(home_, std::vector{token_file_path(config_)}, [this] { reload_tokens(); });
   identity_.started = home_.now();
@@ -168,17 +182,14 @@ Result<void> Process::leave_root() {
               {{"user", config_.process.user},
                {"run", "useradd --system --no-create-home --shell /usr/sbin/nologin " + config_.process.user}});
   }
+  PENSTOCK_TRY_VOID(give_away_http_sockets(account, from_root));
   PENSTOCK_TRY_VOID(make_state_directory(config_.paths.state_dir, account));
-  if (from_root) PENSTOCK_TRY_VOID(listeners_.give_to(account.user, account.group));
   // Where that user could not make its socket, root does; it is then left behind at the end.
   if (!make_socket_directory(config_.paths.status_socket.parent_path(), account)) {
     open_status_socket();
     if (status_) (void)(::lchown(config_.paths.status_socket.c_str(), account.user, account.group) == 0);
   }
-  // What mends a file that this user cannot read can be told only while one sees where it stands.
-  std::vector<std::pair<std::filesystem::path, std::string>> reload;
-  for (const auto& file : {std::filesystem::path(config_file_), config_.server.tls_cert, config_.server.tls_key})
-    if (!file.empty()) reload.emplace_back(file, commands_to_let_read(account, file));
+  reload_files_ = FilesToReread(account, {config_file_, config_.server.tls_cert, config_.server.tls_key});
   const std::string way_to_state = commands_to_let_read(account, config_.paths.state_dir);
   PENSTOCK_TRY(const bool net_admin, give_up_privileges(account, config_.vpn.tun));
 
@@ -186,10 +197,9 @@ Result<void> Process::leave_root() {
     return fail(ErrorCode::permission_denied, "state_dir: user " + account.name + " may not write in " +
                                                   config_.paths.state_dir.string() + "; run: " + way_to_state);
   }
-  for (const auto& [file, commands] : reload) {
-    if (::access(file.c_str(), R_OK) == 0) continue;
+  for (const auto& file : reload_files_.unreadable()) {
     log::warn("a reload will fail: this file cannot be read any more",
-              {{"file", file.string()}, {"user", account.name}, {"run", commands}});
+              {{"file", file.string()}, {"user", account.name}, {"run", reload_files_.commands_for(file)}});
   }
   std::string filter = "off";
   if (config_.process.seccomp && !kSanitized) {
@@ -202,6 +212,18 @@ Result<void> Process::leave_root() {
                                     {"capabilities", net_admin ? "net_admin" : "none"},
                                     {"seccomp", filter}});
   return {};
+}
+
+// A proxy in front is in the sockets' group, be it the gateway's own one.
+Result<void> Process::give_away_http_sockets(const Account& account, bool from_root) {
+  const std::string& name = config_.server.listen_http_group;
+  if (name.empty()) return from_root ? listeners_.give_to(account.user, account.group) : Result<void>();
+  PENSTOCK_TRY(const gid_t group, group_named(name, "server.listen_http_group"));
+  auto given = listeners_.give_to(account.user, group);
+  if (given || from_root || given.error().code != ErrorCode::permission_denied) return given;
+  return fail(ErrorCode::permission_denied, "server.listen_http_group: user " + account.name + " is not in group " +
+                                                name + ", and only root gives a socket to a group of others; run: " +
+                                                "usermod -aG " + name + " " + account.name + ", or start it as root");
 }
 
 // Whoever may write in the state could give himself a token, or another's address.
@@ -264,7 +286,9 @@ Result<void> Process::open_interface() {
   if (!config_.vpn.tun) return {};
   PENSTOCK_TRY_VOID(refuse_overlap("vpn.subnet", config_.vpn.subnet));
   if (config_.vpn.subnet6) PENSTOCK_TRY_VOID(refuse_overlap("vpn.subnet6", *config_.vpn.subnet6));
-  PENSTOCK_TRY(interface_, tun::Interface::create({.name = config_.vpn.interface_name, .mtu = config_.vpn.mtu}));
+  PENSTOCK_TRY(interface_,
+               tun::Interface::create(
+                   {.name = config_.vpn.interface_name, .mtu = config_.vpn.mtu, .offload = config_.vpn.offload}));
   tun::InterfaceSettings& settings = interface_settings_;
   settings.addresses.emplace_back(config_.vpn.server_ip, config_.vpn.subnet.length());
   if (config_.vpn.server_ip6) settings.addresses.emplace_back(*config_.vpn.server_ip6, config_.vpn.subnet6->length());
@@ -322,18 +346,40 @@ void Process::reload() {
     tokens_ = std::move(config->auth.tokens);
     core_->set_discovery(discovery_of(config->lan, config_.vpn));
     core_->set_access(config->lan);
+    core_->set_exempt(config->limits.exempt);
+    log_rules(*config);
   } else {
-    log::error("configuration not read again, the old tokens and rules stay", {{"error", config.error().message}});
+    not_reloaded("configuration not read again, the old tokens and rules stay", config.error(), {config_file_});
   }
-  if (auto loaded = load_certificate(false); !loaded)
-    log::error("certificate not reloaded, the old one stays", {{"error", loaded.error().message}});
+  reload_certificate();
   reload_tokens();
   notifier_.ready();
 }
 
+void Process::reload_certificate() {
+  if (auto loaded = load_certificate(false); !loaded) {
+    not_reloaded("certificate not reloaded, the old one stays", loaded.error(),
+                 {config_.server.tls_cert, config_.server.tls_key});
+  }
+}
+
 void Process::reload_tokens() {
   if (auto loaded = load_credentials(); !loaded)
-    log::error("tokens not reloaded, the old ones stay", {{"error", loaded.error().message}});
+    not_reloaded("tokens not reloaded, the old ones stay", loaded.error(), {token_file_path(config_)});
+}
+
+void Process::not_reloaded(std::string_view what, const Error& error,
+                           std::initializer_list<std::filesystem::path> files) const {
+  std::string commands;
+  for (const auto& file : files) {
+    const std::string more = reload_files_.commands_for(file);
+    if (!more.empty()) commands += (commands.empty() ? "" : " && ") + more;
+  }
+  if (commands.empty()) {
+    log::error(what, {{"error", error.message}});
+  } else {
+    log::error(what, {{"error", error.message}, {"run", commands}});
+  }
 }
 
 void Process::write_statistics() {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "net/process_info.h"
+#include "session/outer.h"
 
 namespace penstock::gateway {
 namespace {
@@ -34,7 +35,7 @@ Json session_json(const session::SessionStatus& session, TimePoint now) {
           {"address", session.address.to_string()},
           {"address6", text_or_null(session.address6)},
           {"attached", session.attached},
-          {"outer", session.attached ? Json(session.outer.to_string()) : Json()},
+          {"outer", session.attached ? Json(session::outer_name(session.outer)) : Json()},
           {"software", session.software},
           {"since_seconds", seconds(now - session.since)},
           {"detached_seconds", session.attached ? Json() : Json(seconds(now - session.detached_at))},
@@ -81,6 +82,11 @@ std::string status_json(Core& core, const ServerConfig& config, const Identity& 
   for (const auto& [limit, times] : core.limits()) json["limits"][std::string(limit)] = times;
   json["limits"]["handshakes_now"] = core.limiter().handshakes();
   json["limits"]["addresses_blocked_now"] = core.limiter().blocked_addresses(now);
+  json["limits"]["blocked"] = Json::array();
+  for (const auto& blocked : core.limiter().blocked(now, kBlockedShown)) {
+    json["limits"]["blocked"].push_back(
+        {{"address", blocked.name()}, {"seconds_left", seconds(blocked.wait)}, {"failures", blocked.failures}});
+  }
   if (const auto process = net::process_info()) {
     json["process"] = {{"pid", process->pid},
                        {"threads", process->threads},

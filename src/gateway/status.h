@@ -15,6 +15,9 @@ struct Identity {
   TimePoint started;
 };
 
+// Addresses that have to wait, at most so many of them by name.
+inline constexpr std::size_t kBlockedShown = 32;
+
 // One JSON document (docs/operations.md describes its fields). On the home loop.
 std::string status_json(Core& core, const ServerConfig& config, const Identity& identity, TimePoint now);
 

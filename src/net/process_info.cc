@@ -48,9 +48,17 @@ Result<std::uint64_t> raise_open_files_limit(std::uint64_t wanted) {
   const rlimit asked{.rlim_cur = wanted, .rlim_max = std::max<rlim_t>(limit.rlim_max, wanted)};
   if (::setrlimit(RLIMIT_NOFILE, &asked) == 0) return wanted;
   if (errno != EPERM) return fail_errno("the limit of open files", errno);
+  PENSTOCK_TRY_VOID(refuse_more_open_files_than_the_kernel_allows(wanted));
   return fail(ErrorCode::permission_denied, "the system allows " + std::to_string(limit.rlim_max) +
                                                 " open files, not " + std::to_string(wanted) +
                                                 " (ulimit -Hn; LimitNOFILE= of a systemd unit)");
+}
+
+Result<void> refuse_more_open_files_than_the_kernel_allows(std::uint64_t wanted) {
+  std::uint64_t most = 0;
+  if (!(std::ifstream("/proc/sys/fs/nr_open") >> most) || wanted <= most) return {};
+  return fail(ErrorCode::permission_denied, "the kernel allows a process " + std::to_string(most) +
+                                                " open files, not " + std::to_string(wanted) + " (sysctl fs.nr_open)");
 }
 
 }  // namespace penstock::net

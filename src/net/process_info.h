@@ -23,4 +23,7 @@ Result<ProcessInfo> process_info();
 // Refusal: permission_denied where the system allows less than `wanted`, saying how much.
 Result<std::uint64_t> raise_open_files_limit(std::uint64_t wanted = 0);
 
+// What holds for root, too: fs.nr_open. Refusal: permission_denied.
+Result<void> refuse_more_open_files_than_the_kernel_allows(std::uint64_t wanted);
+
 }  // namespace penstock::net

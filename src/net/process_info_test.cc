@@ -45,6 +45,8 @@ TEST(ProcessInfo, TheLimitOfOpenFilesIsTheOneAskedForOrARefusalThatSaysWhatThere
   const auto refused = raise_open_files_limit(std::uint64_t{1} << 40U);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::permission_denied);
+  EXPECT_NE(refused.error().message.find("fs.nr_open"), std::string::npos) << refused.error().message;
+  EXPECT_TRUE(refuse_more_open_files_than_the_kernel_allows(1000));
   EXPECT_EQ(process_info().value().open_files_limit, 200U);
 }
 

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 
 #include "base/bytes.h"
@@ -39,6 +40,13 @@ class StreamSocket {
   // again replaces it. Ended and broken sockets are readable and writable.
   virtual void when_readable(Task task) = 0;
   virtual void when_writable(Task task) = 0;
+
+  // How fast the way to the peer takes bytes, in bytes a second, as the system estimates it from what was acknowledged;
+  // 0: it does not know. Cheap, but a system call.
+  virtual std::uint64_t delivery_rate() const { return 0; }
+  // From now on the socket counts as writable only while fewer than `bytes` in the system wait for their first turn on
+  // the way, beside those that are on it.
+  virtual void set_unsent_limit(std::size_t /*bytes*/) {}
 
   // Tells the peer that no more bytes will come; reading goes on.
   virtual void shutdown_write() = 0;

@@ -8,6 +8,7 @@
 
 #include "net/port_holder.h"
 #include "net/socket_address.h"
+#include "net/tcp_info.h"
 
 namespace penstock::net {
 namespace {
@@ -64,6 +65,12 @@ int listen_on(const Endpoint& at, FileDescriptor& out) {
 
 TcpSocket::TcpSocket(EventLoop& loop, FileDescriptor fd) : SystemSocket(loop, std::move(fd)) {
   set_option(descriptor(), IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+std::uint64_t TcpSocket::delivery_rate() const { return tcp_delivery_rate(descriptor()); }
+
+void TcpSocket::set_unsent_limit(std::size_t bytes) {
+  set_option(descriptor(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(bytes));
 }
 
 Result<std::unique_ptr<TcpListener>> TcpListener::create(EventLoop& loop, const Endpoint& at,

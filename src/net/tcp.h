@@ -27,6 +27,8 @@ class TcpSocket final : public SystemSocket {
  public:
   // `fd` is connected and non-blocking.
   TcpSocket(EventLoop& loop, FileDescriptor fd);
+  std::uint64_t delivery_rate() const override;
+  void set_unsent_limit(std::size_t bytes) override;
 };
 
 class TcpListener final : public Listener {

@@ -20,7 +20,7 @@ class UnixListener final : public Listener {
                                                       std::string_view setting = "server.listen_http");
 
   void stop_accepting() override;
-  // Hands the file to another owner and group (chown). Refusal: permission_denied.
+  // Hands the file to another owner and group (chown); the mode stays 0660. Refusal: permission_denied.
   Result<void> give_to(unsigned user_id, unsigned group_id) const;
   const std::string& path() const { return file_.path(); }
 

@@ -18,6 +18,14 @@ constexpr int kBacklog = 64;
 constexpr auto kPause = std::chrono::milliseconds(100);  // when no descriptor is left
 constexpr std::size_t kMostAnswerBytes = 64 * 1024 * 1024;
 
+std::unexpected<Error> with_way_out(std::unexpected<Error> refusal) {
+  // What the system says names no way out; the rest of the refusals do.
+  const ErrorCode code = refusal.error().code;
+  if (code != ErrorCode::address_in_use && code != ErrorCode::invalid_argument)
+    refusal.error().message += "; set status_socket to a path in a directory that this user may write in";
+  return refusal;
+}
+
 }  // namespace
 
 // One question and its answer.
@@ -76,11 +84,12 @@ Result<std::unique_ptr<StatusSocket>> StatusSocket::create(EventLoop& loop, cons
   if (const fs::path directory = fs::path(path).parent_path(); !directory.empty()) {
     std::error_code error;
     fs::create_directories(directory, error);  // 0777 less the umask, which is 022 for every service
-    if (error) return fail_errno("cannot make the directory " + directory.string(), error.value());
+    if (error) return with_way_out(fail_errno("cannot make the directory " + directory.string(), error.value()));
   }
-  PENSTOCK_TRY(auto listening, UnixPath::listen(path, kBacklog));
+  auto listening = UnixPath::listen(path, kBacklog);
+  if (!listening) return with_way_out(std::unexpected(std::move(listening).error()));
   return std::unique_ptr<StatusSocket>(
-      new StatusSocket(loop, std::move(listening.fd), std::move(listening.file), std::move(handler)));
+      new StatusSocket(loop, std::move(listening->fd), std::move(listening->file), std::move(handler)));
 }
 
 StatusSocket::StatusSocket(EventLoop& loop, FileDescriptor fd, UnixPath file, Handler handler)

@@ -17,6 +17,15 @@ namespace penstock {
 // Adds `bytes`; an odd last byte counts as if a zero followed, so only the last part may be odd.
 std::uint32_t checksum_add(ByteView bytes, std::uint32_t sum = 0);
 
+// The same, and copies `from` to `to` on the way: one pass over bytes that have to move anyway. Not overlapping.
+std::uint32_t checksum_copy(std::uint8_t* to, ByteView from, std::uint32_t sum = 0);
+
+// Folds what became of sums that were added as plain numbers.
+inline std::uint32_t checksum_fold(std::uint32_t sum) {
+  sum = (sum >> 16) + (sum & 0xFFFF);
+  return (sum >> 16) + (sum & 0xFFFF);
+}
+
 inline std::uint16_t checksum_finish(std::uint32_t sum) { return static_cast<std::uint16_t>(~sum); }
 
 inline std::uint16_t internet_checksum(ByteView bytes) { return checksum_finish(checksum_add(bytes)); }

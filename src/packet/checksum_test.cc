@@ -41,6 +41,29 @@ TEST(Checksum, EveryLengthAndAlignmentAgreesWithTheNaiveSum) {
   }
 }
 
+// Long ones are summed by other instructions, where the processor has them.
+TEST(Checksum, LongOnesAgreeWithTheNaiveSumToo) {
+  SeededRandom random(4);
+  const auto bytes = random_bytes(random, 3000);
+  for (std::size_t size = 0; size < 2900; size += 1 + random.next32() % 7) {
+    const ByteView part = ByteView(bytes).subspan(random.next32() % 64, size);
+    ASSERT_EQ(internet_checksum(part), naive_checksum(part)) << size;
+  }
+}
+
+TEST(Checksum, ACopyIsSummedOnTheWay) {
+  SeededRandom random(5);
+  const auto bytes = random_bytes(random, 1600);
+  for (std::size_t size = 0; size < 1500; ++size) {
+    const ByteView from = ByteView(bytes).subspan(size % 33, size);
+    std::vector<std::uint8_t> to(size + 9, 0xEE);
+    ASSERT_EQ(checksum_copy(to.data() + 1, from, 0x1234), checksum_add(from, 0x1234)) << size;
+    ASSERT_TRUE(std::equal(from.begin(), from.end(), to.begin() + 1)) << size;
+    ASSERT_EQ(to[0], 0xEE);
+    for (std::size_t i = size + 1; i < to.size(); ++i) ASSERT_EQ(to[i], 0xEE) << "nothing behind it";
+  }
+}
+
 TEST(Checksum, CarriesSurviveALongRunOfOnes) {
   const std::vector<std::uint8_t> bytes(65535, 0xFF);
   EXPECT_EQ(internet_checksum(bytes), naive_checksum(bytes));

@@ -17,8 +17,10 @@ constexpr std::uint8_t kEchoReply4 = 0;
 constexpr std::uint8_t kUnreachable4 = 3;
 constexpr std::uint8_t kFragmentationNeeded4 = 4;  // a code of type 3
 constexpr std::uint8_t kEchoRequest4 = 8;
+constexpr std::uint8_t kTimeExceeded4 = 11;
 constexpr std::uint8_t kUnreachable6 = 1;
 constexpr std::uint8_t kTooBig6 = 2;
+constexpr std::uint8_t kTimeExceeded6 = 3;
 constexpr std::uint8_t kEchoRequest6 = 128;
 constexpr std::uint8_t kEchoReply6 = 129;
 constexpr std::uint8_t kRedirect6 = 137;
@@ -171,6 +173,12 @@ std::optional<Packet> unreachable(const IpView& view, ByteView offending, const 
   }();
   return view.family == Family::ipv4 ? error_about(view, offending, from, kUnreachable4, codes.v4, 0)
                                      : error_about(view, offending, from, kUnreachable6, codes.v6, 0);
+}
+
+std::optional<Packet> time_exceeded(const IpView& view, ByteView offending, const IpAddress& from) {
+  if (is_group(view.destination)) return std::nullopt;
+  const std::uint8_t type = view.family == Family::ipv4 ? kTimeExceeded4 : kTimeExceeded6;
+  return error_about(view, offending, from, type, 0, 0);  // code 0: in transit
 }
 
 std::optional<Packet> too_big(const IpView& view, ByteView offending, const IpAddress& from, std::uint32_t mtu) {

@@ -35,6 +35,10 @@ enum class Unreachable : std::uint8_t {
 // the other family.
 std::optional<Packet> unreachable(const IpView& view, ByteView offending, const IpAddress& from, Unreachable code);
 
+// "Time exceeded in transit" (RFC 792 type 11, RFC 4443 section 3.3), under the rules of unreachable(): the hop limit
+// (hop_limit.h) was used up at `from`, which is what traceroute shows.
+std::optional<Packet> time_exceeded(const IpView& view, ByteView offending, const IpAddress& from);
+
 // "Fragmentation needed" (RFC 1191, type 3 code 4) or "packet too big" (RFC 4443 section 3.2), under the same rules,
 // except that RFC 4443 wants it about IPv6 packets to a group too. `mtu` is the largest packet that would pass.
 std::optional<Packet> too_big(const IpView& view, ByteView offending, const IpAddress& from, std::uint32_t mtu);

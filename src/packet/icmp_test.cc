@@ -204,6 +204,32 @@ TEST(Unreachable, AnswersAnEchoRequest) {
   EXPECT_TRUE(unreachable(*parse_ip(request6), request6, gateway6, Unreachable::host));
 }
 
+TEST(TimeExceeded, QuotesThePacketWhoseWayEnded) {
+  const Bytes four = packet("10.100.0.2", "10.100.0.9", kProtocolUdp, Bytes(20, 'x'));
+  const auto error4 = time_exceeded(*parse_ip(four), four, gateway4);
+  ASSERT_TRUE(error4);
+  EXPECT_EQ(checked(*error4).destination.to_string(), "10.100.0.2");
+  EXPECT_EQ(error4->bytes()[20], 11);
+  EXPECT_EQ(error4->bytes()[21], 0);
+  EXPECT_EQ(load_be32(&error4->bytes()[24]), 0U);
+  EXPECT_TRUE(std::ranges::equal(error4->bytes().subspan(28), four));
+
+  const Bytes six = packet("fd00::2", "fd00::9", kProtocolUdp, Bytes(20, 'x'));
+  const auto error6 = time_exceeded(*parse_ip(six), six, gateway6);
+  ASSERT_TRUE(error6);
+  checked(*error6);
+  EXPECT_EQ(error6->bytes()[40], 3);
+  EXPECT_EQ(error6->bytes()[41], 0);
+  EXPECT_TRUE(std::ranges::equal(error6->bytes().subspan(48), six));
+}
+
+TEST(TimeExceeded, IsSilentAboutErrorsAndGroups) {
+  const Bytes error = packet("10.100.0.2", "10.100.0.9", kProtocolIcmp, {11, 0, 0, 0, 0, 0, 0, 0});
+  EXPECT_FALSE(time_exceeded(*parse_ip(error), error, gateway4));
+  const Bytes group = packet("10.100.0.2", "239.1.2.3", kProtocolUdp, Bytes(20));
+  EXPECT_FALSE(time_exceeded(*parse_ip(group), group, gateway4));
+}
+
 TEST(TooBig, CarriesTheMtu) {
   const Bytes four = packet("10.100.0.2", "10.100.0.9", kProtocolUdp, Bytes(1400, 'x'));
   const auto error4 = too_big(*parse_ip(four), four, gateway4, 1280);

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -29,15 +30,36 @@ struct SessionId {
   friend constexpr auto operator<=>(const SessionId&, const SessionId&) = default;
 };
 
-// What a TUN device's virtio_net_hdr says of a packet (linux/virtio_net.h), parsed. Every packet is one finished packet
-// for now; super-packets (gso != none) come with the line-rate data path.
+// What is left undone in a packet, for a kernel or a peer that can do it: what a TUN device's virtio_net_hdr says
+// (linux/virtio_net.h) as far as the packet's own headers do not say it. super_packet.h has what follows from it.
 struct Offload {
+  // A super-packet, which stands for several segments.
   enum class Gso : std::uint8_t { none, tcp4, tcp6, udp4, udp6 };
   Gso gso = Gso::none;
-  bool needs_checksum = false;
-  std::uint16_t segment_size = 0;     // bytes of payload a segment, where gso != none
-  std::uint16_t checksum_start = 0;   // offset from the IP header, where needs_checksum
-  std::uint16_t checksum_offset = 0;  // from checksum_start
+  bool needs_checksum = false;     // the checksum of TCP or UDP holds the sum of the pseudo header alone
+  std::uint16_t segment_size = 0;  // bytes of payload in each segment but the last, where gso != none
+  friend constexpr bool operator==(const Offload&, const Offload&) = default;
+};
+
+// Which kinds of super-packets somebody takes.
+class GsoKinds {
+ public:
+  constexpr GsoKinds() = default;
+  constexpr GsoKinds(std::initializer_list<Offload::Gso> kinds) {
+    for (const Offload::Gso kind : kinds) add(kind);
+  }
+  constexpr void add(Offload::Gso kind) { bits_ |= bit(kind); }
+  constexpr void remove(Offload::Gso kind) { bits_ &= static_cast<std::uint8_t>(~bit(kind)); }
+  // What is no super-packet anybody takes.
+  constexpr bool has(Offload::Gso kind) const { return kind == Offload::Gso::none || (bits_ & bit(kind)) != 0; }
+  constexpr bool empty() const { return bits_ == 0; }
+  friend constexpr bool operator==(GsoKinds, GsoKinds) = default;
+
+ private:
+  static constexpr std::uint8_t bit(Offload::Gso kind) {
+    return static_cast<std::uint8_t>(1U << static_cast<unsigned>(kind));
+  }
+  std::uint8_t bits_ = 0;
 };
 
 class Packet {
@@ -55,9 +77,25 @@ class Packet {
   // A copy with all that is known about this one.
   Packet clone() const;
 
-  Packet(Packet&& other) noexcept { swap(other); }
+  // What is known about a packet is copied and its buffer moved: swapping all of it would cost three times as much.
+  Packet(Packet&& other) noexcept
+      : source(other.source),
+        member(other.member),
+        answers(other.answers),
+        offload(other.offload),
+        buffer_(std::exchange(other.buffer_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        capacity_(std::exchange(other.capacity_, 0)) {}
   Packet& operator=(Packet&& other) noexcept {
-    swap(other);
+    if (this == &other) return *this;
+    if (buffer_ != nullptr) free_buffer(buffer_, capacity_);
+    source = other.source;
+    member = other.member;
+    answers = other.answers;
+    offload = other.offload;
+    buffer_ = std::exchange(other.buffer_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
     return *this;
   }
   ~Packet() {
@@ -89,15 +127,6 @@ class Packet {
  private:
   static std::uint8_t* allocate_buffer(std::size_t& capacity);
   static void free_buffer(std::uint8_t* buffer, std::size_t capacity);
-  void swap(Packet& other) noexcept {
-    std::swap(buffer_, other.buffer_);
-    std::swap(size_, other.size_);
-    std::swap(capacity_, other.capacity_);
-    std::swap(source, other.source);
-    std::swap(member, other.member);
-    std::swap(answers, other.answers);
-    std::swap(offload, other.offload);
-  }
 
   std::uint8_t* buffer_ = nullptr;
   std::uint32_t size_ = 0;

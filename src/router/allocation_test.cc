@@ -54,7 +54,7 @@ std::size_t allocations_of_a_conversation(const std::shared_ptr<const AccessPoli
                                                  .queue_bytes = 1 << 20,
                                                  .usage = std::make_shared<Usage>(),
                                                  .member = slot},
-                                     drops);
+                                     drops, clock);
   };
   const auto alice = session(1, "10.0.0.2");
   const auto bob = session(2, "10.0.0.3");

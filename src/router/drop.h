@@ -13,7 +13,7 @@
 namespace penstock::router {
 
 enum class Drop : std::uint8_t {
-  malformed,          // too short, not IP, or its length disagrees with the message
+  malformed,          // too short, not IP, or its length or offload disagrees with the rest
   spoofed_source,     // the source is no address of the session that sent it
   no_session,         // to an address of the VPN subnet that no session has
   no_route,           // to an address that no exit takes
@@ -27,14 +27,17 @@ enum class Drop : std::uint8_t {
   access_denied,      // no rule of the LAN lets the sender reach the receiver
   discovery_off,      // to everybody, where lan.discovery is off
   discovery_rate,     // to everybody, above lan.discovery_rate or what the gateway copies in all
+  hop_limit,          // its TTL or hop limit was used up
+  too_big,            // larger than what the receiver takes, and not to be fragmented
+  queue_delay,        // it stood in the receiver's queue for too long (CoDel)
 };
-inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(Drop::discovery_rate) + 1;
+inline constexpr std::size_t kDropReasons = static_cast<std::size_t>(Drop::queue_delay) + 1;
 
 constexpr std::string_view to_string(Drop reason) {
   constexpr std::array<std::string_view, kDropReasons> kNames{
-      "malformed",        "spoofed_source", "no_session",    "no_route",      "multicast",
-      "session_detached", "session_gone",   "queue_full",    "crossing_full", "interface_refused",
-      "not_answered",     "access_denied",  "discovery_off", "discovery_rate"};
+      "malformed",     "spoofed_source", "no_session",    "no_route",          "multicast",    "session_detached",
+      "session_gone",  "queue_full",     "crossing_full", "interface_refused", "not_answered", "access_denied",
+      "discovery_off", "discovery_rate", "hop_limit",     "too_big",           "queue_delay"};
   return kNames[static_cast<std::size_t>(reason)];
 }
 

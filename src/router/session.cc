@@ -1,11 +1,15 @@
 #include "router/session.h"
 
 #include "base/result.h"
+#include "packet/super_packet.h"
 
 namespace penstock::router {
 
-Session::Session(SessionSpec spec, DropCounters& drops)
-    : spec_(std::move(spec)), drops_(&drops), queue_(spec_.queue_bytes, spec_.queue_packets) {
+Session::Session(SessionSpec spec, DropCounters& drops, const Clock& clock)
+    : spec_(std::move(spec)),
+      drops_(&drops),
+      clock_(&clock),
+      queue_(spec_.queue_key, spec_.queue_bytes, spec_.queue_packets) {
   PENSTOCK_ASSERT(spec_.usage != nullptr);
   for (const Prefix& prefix : spec_.prefixes) guard_.add(prefix);
 }
@@ -50,9 +54,8 @@ void Session::end_older_link(std::uint64_t attachment, std::string_view reason) 
 
 void Session::detach() {
   link_ = nullptr;
-  if (queue_.packets() != 0) drops_->count(Drop::session_detached, queue_.packets());
-  queue_.clear();
-  spec_.usage->queued_bytes.store(0, std::memory_order_relaxed);
+  if (const std::size_t packets = queue_.clear(); packets != 0) drops_->count(Drop::session_detached, packets);
+  settle_queue();
 }
 
 void Session::send(PacketBatch& batch) {
@@ -71,12 +74,19 @@ void Session::send(PacketBatch& batch) {
 
 void Session::enqueue(PacketBatch& batch) {
   const bool was_empty = queue_.empty();
-  for (Packet& packet : batch) {
-    if (!queue_.push(std::move(packet))) drops_->count(Drop::queue_full);
-  }
+  const TimePoint now = clock_->now();
+  for (Packet& packet : batch) queue_.push(std::move(packet), now);
   batch.clear();
-  spec_.usage->queued_bytes.store(queue_.size_bytes(), std::memory_order_relaxed);
+  settle_queue();
   if (was_empty && !queue_.empty()) link_->packets_waiting();
+}
+
+// What the queue has to tell others after it changed.
+void Session::settle_queue() {
+  const auto [dropped_full, dropped_aqm, marked] = queue_.take_losses();
+  if (dropped_full != 0) drops_->count(Drop::queue_full, dropped_full);
+  if (dropped_aqm != 0) drops_->count(Drop::queue_delay, dropped_aqm);
+  spec_.usage->queued_bytes.store(queue_.size_bytes(), std::memory_order_relaxed);
 }
 
 void Session::flood(std::span<const Packet> packets) {
@@ -92,11 +102,17 @@ void Session::flood(std::span<const Packet> packets) {
 
 std::size_t Session::credit() const { return link_ == nullptr ? 0 : queue_.room(); }
 
-void Session::take(PacketBatch& into, std::size_t bytes) {
+void Session::take(PacketBatch& into, std::size_t bytes, std::size_t chunk) {
   const std::size_t before = into.size();
-  const std::size_t taken = queue_.pop_into(into, bytes);
-  meter().count_down(taken, into.size() - before);
-  spec_.usage->queued_bytes.store(queue_.size_bytes(), std::memory_order_relaxed);
+  queue_.take(into, bytes, chunk, clock_->now());
+  std::uint64_t sum = 0;
+  std::uint64_t packets = 0;
+  for (std::size_t i = before; i < into.size(); ++i) {
+    sum += segmented_size_of(into[i]);
+    packets += segments_of(into[i]);
+  }
+  meter().count_down(sum, packets);
+  settle_queue();
   grant_credit();
 }
 

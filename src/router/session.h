@@ -5,6 +5,9 @@
 //
 //   DETACHED --attach(link)--> ATTACHED --detach()--> DETACHED     (for how long: session/registry.h)
 //
+// The queue is fair among the flows towards the client and lets none of them stand (packet/flow_queue.h); what it drops
+// for that is counted here. How large and of what kind packets may be is the client's word, which its link brings.
+//
 // As a Port it is what the route table points at. Its credit is the free room of the queue. Where the LAN is
 // isolated, its AccessGate says which packets may come in.
 //
@@ -20,7 +23,7 @@
 #include <vector>
 
 #include "base/event_loop.h"
-#include "packet/packet_queue.h"
+#include "packet/flow_queue.h"
 #include "router/access_gate.h"
 #include "router/discovery.h"
 #include "router/drop.h"
@@ -61,13 +64,15 @@ struct SessionSpec {
   std::vector<Prefix> prefixes;  // its addresses (/32, /128)
   std::size_t queue_bytes = 0;   // bounds of the queue towards it
   std::size_t queue_packets = std::numeric_limits<std::size_t>::max();
+  FlowHashKey queue_key;         // secret
   std::shared_ptr<Usage> usage;  // shared with the registry; never null
   std::uint32_t member = 0;      // whose it is, as access rules count (access_policy.h)
 };
 
 class Session final : public Port {
  public:
-  Session(SessionSpec spec, DropCounters& drops);
+  // `drops` and `clock` outlive it.
+  Session(SessionSpec spec, DropCounters& drops, const Clock& clock);
 
   const SessionSpec& spec() const { return spec_; }
   SessionId id() const { return spec_.id; }
@@ -80,6 +85,9 @@ class Session final : public Port {
   // Null where everybody reaches everybody.
   AccessGate* gate() { return gate_.get(); }
   Meter& meter() { return spec_.usage->meter; }
+  // The largest packet that its client takes, in bytes; of a super-packet this holds for each segment.
+  std::size_t mtu() const { return mtu_; }
+  void set_mtu(std::size_t mtu) { mtu_ = mtu; }
   // How much it may still say to everybody.
   TokenBucket& discovery() { return discovery_; }
 
@@ -96,8 +104,9 @@ class Session final : public Port {
   // Nothing while it has no link, and nothing that it sent itself.
   void flood(std::span<const Packet> packets) override;
   std::size_t credit() const override;
-  // For the link: appends the oldest packets, up to `bytes`, charges them as down, and grants credit to who waits.
-  void take(PacketBatch& into, std::size_t bytes);
+  // For the link: appends what goes next, up to `bytes` and none larger than `chunk` if it can be split, charges it as
+  // down, and grants credit to who waits.
+  void take(PacketBatch& into, std::size_t bytes, std::size_t chunk = 0);
   // Gives back what the queue keeps for its next packets.
   void release_idle_memory() { queue_.release_idle_memory(); }
   bool has_packets() const { return !queue_.empty(); }
@@ -105,14 +114,17 @@ class Session final : public Port {
 
  private:
   void enqueue(PacketBatch& batch);
+  void settle_queue();
 
   SessionSpec spec_;
   DropCounters* drops_;
+  const Clock* clock_;
   SourceGuard guard_;
   std::vector<Prefix> sites_;
   std::unique_ptr<AccessGate> gate_;
   TokenBucket discovery_;
-  PacketQueue queue_;
+  FlowQueue queue_;
+  std::size_t mtu_ = Packet::kMaxSize;
   SessionLink* link_ = nullptr;
   std::uint64_t attachment_ = 0;
 };

@@ -48,8 +48,11 @@ class SessionTest : public testing::Test {
  protected:
   DropCounters drops;
   std::shared_ptr<Usage> usage = std::make_shared<Usage>();
+  ManualClock clock;
   Session session{
-      {.id = {.slot = 1, .generation = 1}, .name = "bob", .prefixes = {}, .queue_bytes = 10000, .usage = usage}, drops};
+      {.id = {.slot = 1, .generation = 1}, .name = "bob", .prefixes = {}, .queue_bytes = 10000, .usage = usage},
+      drops,
+      clock};
   FakeLink link;
 };
 
@@ -100,7 +103,7 @@ TEST_F(SessionTest, AQueueIsBoundedInPacketsToo) {
                .queue_bytes = 1000000,
                .queue_packets = 10,
                .usage = usage},
-              drops);
+              drops, clock);
   ASSERT_TRUE(few.attach(link, 1, ""));
   for (int i = 0; i < 25; ++i) {
     auto batch = batch_of(ip_packet("10.0.0.9", "10.0.0.2", "x"));
@@ -112,6 +115,34 @@ TEST_F(SessionTest, AQueueIsBoundedInPacketsToo) {
   few.take(taken, 1000000);
   EXPECT_EQ(taken.size(), 10U);
   EXPECT_GT(few.credit(), 0U);
+}
+
+TEST_F(SessionTest, ASuperPacketIsChargedAsThePacketsThatItStandsFor) {
+  ASSERT_TRUE(session.attach(link, 1, ""));
+  auto batch = batch_of(test::super_packet("10.0.0.9", "10.0.0.2", 1500, 600));
+  session.send(batch);
+  PacketBatch taken;
+  session.take(taken, 100000);
+  EXPECT_EQ(taken.size(), 1U);
+  EXPECT_EQ(session.meter().snapshot({}).down, (Traffic{.packets = 3, .bytes = 1500 + 3 * 40}));
+}
+
+TEST_F(SessionTest, WhatStoodForTooLongIsDroppedFromTheHeadAndCountedAsDelay) {
+  Session slow(
+      {.id = {.slot = 2, .generation = 1}, .name = "carol", .prefixes = {}, .queue_bytes = 1000000, .usage = usage},
+      drops, clock);
+  ASSERT_TRUE(slow.attach(link, 1, ""));
+  PacketBatch taken;
+  for (int turn = 0; turn < 400; ++turn) {
+    auto batch = batch_of(ip_packet("10.0.0.9", "10.0.0.2", std::string(980, 'x')),
+                          ip_packet("10.0.0.9", "10.0.0.2", std::string(980, 'x')));
+    slow.send(batch);
+    slow.take(taken, 1000);
+    taken.clear();
+    clock.advance(std::chrono::milliseconds(2));
+  }
+  EXPECT_GT(drops.of(Drop::queue_delay), 0U);
+  EXPECT_EQ(drops.of(Drop::queue_full), 0U);
 }
 
 TEST_F(SessionTest, ALaterLinkEndsTheOneBeforeAndAnEarlierOneIsTurnedAway) {

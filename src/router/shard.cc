@@ -92,7 +92,7 @@ void Shard::set_sites(std::vector<Prefix> sites) {
 }
 
 PortId Shard::open_session(SessionSpec spec) {
-  auto session = std::make_unique<Session>(std::move(spec), router_.drops());
+  auto session = std::make_unique<Session>(std::move(spec), router_.drops(), *loop_);
   session->set_access_policy(access_policy_, *loop_);
   const PortId id = router_.add_port(*session);
   sessions_[id.slot] = std::move(session);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "session/outer.h"
 
 namespace penstock::session {
 
@@ -54,6 +55,9 @@ Registry::Registry(std::vector<Shard*> shards, Random& random, router::AddressPo
       lan_(random),
       state_(&state),
       options_(options),
+      queue_key_{.first = random.next64(), .second = random.next64()},
+      strangers_refused_(home(), "more logins refused"),
+      clients_refused_(home(), "more logins of clients refused"),
       expiry_(home()),
       rates_(home()),
       saving_(home()) {
@@ -280,6 +284,7 @@ void Registry::admit(const Login& login, Record& record, bool resumed) {
                            .prefixes = prefixes_of(record),
                            .queue_bytes = options_.queue_bytes,
                            .queue_packets = options_.queue_packets,
+                           .queue_key = queue_key_,
                            .usage = record.usage,
                            .member = lan_.member(record.credential->name)};
   Shard* shard = shards_[record.shard];
@@ -318,7 +323,7 @@ void Registry::opened(const Login& login, SessionId id, PortId port, bool resume
   log::info(resumed ? "session resumed" : "session attached", {{"session", record->id.slot},
                                                                {"client", record->credential->name},
                                                                {"address", record->address},
-                                                               {"outer", login->request.outer},
+                                                               {"outer", outer_name(login->request.outer)},
                                                                {"software", login->request.software}});
   answer(login, Admission{.session = record->id,
                           .port = record->port,
@@ -334,9 +339,12 @@ void Registry::opened(const Login& login, SessionId id, PortId port, bool resume
 
 void Registry::refuse(const Login& login, Error error) {
   ++totals_.logins_refused;
-  log::warn("login refused", {{"outer", login->request.outer},
-                              {"client", login->credential ? login->credential->name : ""},
-                              {"reason", error.message}});
+  LogGate& gate = login->credential ? clients_refused_ : strangers_refused_;
+  if (gate.lets_through(home().now())) {
+    log::warn("login refused", {{"outer", outer_name(login->request.outer)},
+                                {"client", login->credential ? login->credential->name : ""},
+                                {"reason", error.message}});
+  }
   answer(login, std::unexpected(std::move(error)));
 }
 
@@ -348,7 +356,8 @@ void Registry::count_refused_login(Endpoint outer, std::string reason) {
   home().post([this, alive = alive_, outer, reason = std::move(reason)] {
     if (!*alive) return;
     ++totals_.logins_refused;
-    log::warn("login refused", {{"outer", outer}, {"client", ""}, {"reason", reason}});
+    if (strangers_refused_.lets_through(home().now()))
+      log::warn("login refused", {{"outer", outer_name(outer)}, {"client", ""}, {"reason", reason}});
   });
 }
 

@@ -52,6 +52,7 @@
 #include "router/route_table.h"
 #include "router/shard.h"
 #include "session/lan_policy.h"
+#include "session/log_gate.h"
 #include "session/state_file.h"
 
 namespace penstock::session {
@@ -198,6 +199,7 @@ class Registry {
   bool access_policy_changed_ = false;
   StateFile* state_;
   Options options_;
+  FlowHashKey queue_key_;
 
   std::vector<std::unique_ptr<Record>> records_;  // by SessionId::slot; null where free
   std::vector<std::uint32_t> generations_;
@@ -209,6 +211,9 @@ class Registry {
   std::set<IpAddress> reserved_;             // in the pool, for the present credentials
   std::map<IpAddress, std::string> fixed6_;  // address6 of the present credentials, with the name
   Totals totals_;
+  // A stranger's noise hides no client's refusal.
+  LogGate strangers_refused_;
+  LogGate clients_refused_;
   Timer expiry_;
   Timer rates_;
   Timer saving_;

@@ -146,13 +146,35 @@ Result<void> Channel::send_ping() { return send_frame(websocket::Opcode::ping, {
 
 Result<void> Channel::send_pong(ByteView payload) { return send_frame(websocket::Opcode::pong, payload); }
 
-Result<void> Channel::send_packets(const PacketBatch& batch) {
+Result<void> Channel::send_packets(std::span<const Packet> packets, const protocol::Format& format) {
   if (state_ != State::open) return fail(ErrorCode::closed, "the connection is not open");
-  for (const Packet& packet : batch)
-    websocket::append_frame(staging_, role_, websocket::Opcode::binary, packet.bytes(), *random_);
+  while (!packets.empty()) {
+    const protocol::Message message = protocol::next_message(packets, format);
+    stage(packets.first(message.packets), message.bytes, format.batches);
+    packets = packets.subspan(message.packets);
+  }
   auto sent = send_plain(staging_.view());
   staging_.clear();
   return sent;
+}
+
+// One binary message of `bytes` payload, masked as it is put together.
+void Channel::stage(std::span<const Packet> packets, std::size_t bytes, bool batches) {
+  const std::uint32_t key = role_ == websocket::Role::client ? random_->next32() : 0;
+  std::uint8_t* at = staging_.prepare(websocket::kMaxFrameHeader + bytes).data();
+  const std::size_t header = websocket::write_frame_header(at, role_, websocket::Opcode::binary, bytes, key);
+  std::uint8_t* const payload = at + header;
+  at = payload;
+  for (const Packet& packet : packets) {
+    if (batches) {
+      protocol::write_entry_header(at, packet);
+      at += protocol::kEntryHeader;
+    }
+    std::memcpy(at, packet.bytes().data(), packet.size());
+    at += packet.size();
+  }
+  if (role_ == websocket::Role::client) websocket::apply_mask({payload, bytes}, key);
+  staging_.commit(header + bytes);
 }
 
 void Channel::close(std::uint16_t code, std::string_view reason) {

@@ -22,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,7 @@
 #include "base/random.h"
 #include "base/result.h"
 #include "packet/packet.h"
+#include "protocol/batch.h"
 #include "tls/engine.h"
 #include "websocket/frame.h"
 #include "websocket/upgrade.h"
@@ -65,8 +67,9 @@ class Channel {
 
   // All of these only while open.
   Result<void> send_text(std::string_view text);
-  // One binary message a packet (plain v1), as few TLS records as will hold them.
-  Result<void> send_packets(const PacketBatch& batch);
+  // As few binary messages as `format` allows (all of it adapted to that: protocol/batch.h), and as few TLS records as
+  // hold them.
+  Result<void> send_packets(std::span<const Packet> packets, const protocol::Format& format);
   Result<void> send_ping();
   Result<void> send_pong(ByteView payload);
   // Sends a close frame and the TLS close; nothing can be sent afterwards. In any other state: only what fits.
@@ -94,6 +97,7 @@ class Channel {
   Result<void> refuse_upgrade(const websocket::HttpRefusal& refusal, const websocket::HttpHeaders& headers = {});
   Result<void> send_plain(ByteView bytes);
   Result<void> send_frame(websocket::Opcode opcode, ByteView payload);
+  void stage(std::span<const Packet> packets, std::size_t bytes, bool batches);
 
   std::unique_ptr<tls::Engine> engine_;
   websocket::Role role_;

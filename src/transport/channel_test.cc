@@ -114,7 +114,8 @@ TEST_F(ChannelTest, AnIdleConversationHoldsNextToNothing) {
   auto client = plain_client();
   ASSERT_TRUE(client.start());
   ASSERT_TRUE(exchange(client, server));
-  ASSERT_TRUE(client.send_packets(test::batch_of(test::ip_packet("10.0.0.2", "10.0.0.3", std::string(60000, 'x')))));
+  ASSERT_TRUE(
+      client.send_packets(test::batch_of(test::ip_packet("10.0.0.2", "10.0.0.3", std::string(60000, 'x'))), {}));
   ASSERT_TRUE(exchange(client, server));
   EXPECT_EQ(texts_of(server).size(), 1U);
   server.release_idle_memory();

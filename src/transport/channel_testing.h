@@ -55,7 +55,7 @@ class ChannelTest : public testing::Test {
       ASSERT_EQ(client.state(), Channel::State::open);
       ASSERT_TRUE(client.send_text("one"));
       const Packet packet = test::ip_packet("10.0.0.2", "10.0.0.3", std::string(60000, 'x'));
-      ASSERT_TRUE(client.send_packets(test::batch_of(Packet::copy_of(packet.bytes()))));
+      ASSERT_TRUE(client.send_packets(test::batch_of(Packet::copy_of(packet.bytes())), {}));
       ASSERT_TRUE(client.send_text("two"));
       ASSERT_TRUE(exchange(client, server, step));
       EXPECT_THAT(texts_of(server), testing::ElementsAre("one", as_text(packet.bytes()), "two"));

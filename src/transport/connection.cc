@@ -125,6 +125,7 @@ bool Connection::take(ByteView bytes) {
 bool Connection::deliver() {
   if (!open_announced_ && channel_.state() == Channel::State::open) {
     open_announced_ = true;
+    socket_->set_unsent_limit(burst_);
     schedule_tick();  // from now on pings are due too
     handler_->on_open();
   }
@@ -183,10 +184,10 @@ void Connection::give_up_on_reader() {
   lose({ErrorCode::exhausted, std::string(kReason)});
 }
 
-void Connection::send_packets(const PacketBatch& batch) {
+void Connection::send_packets(std::span<const Packet> packets, const protocol::Format& format) {
   if (closing_ || closed_) return;
   busy_ = true;
-  after_send(channel_.send_packets(batch));
+  after_send(channel_.send_packets(packets, format));
 }
 
 void Connection::send_ping() {
@@ -225,6 +226,7 @@ void Connection::flush() {
     if (!wrote) return finish(wrote.error());
     if (!*wrote) {
       write_armed_ = true;
+      measure_way();
       socket_->when_writable([this] {
         write_armed_ = false;
         flush();
@@ -241,6 +243,21 @@ void Connection::flush() {
     shut_down_ = true;
     socket_->shutdown_write();  // then the peer's end of stream, or kLinger, ends it
   }
+}
+
+// When the socket takes no more, the way is what limits us, and not a lack of packets: so its speed is known.
+void Connection::measure_way() {
+  const TimePoint now = loop_->now();
+  if (now - measured_ < kRateLife) return;
+  measured_ = now;
+  constexpr auto kPerSecond = static_cast<std::uint64_t>(std::chrono::seconds(1) / kBurstTime);
+  const std::uint64_t rate = socket_->delivery_rate();
+  const std::size_t burst = rate == 0 ? kMaxBurst : std::clamp<std::size_t>(rate / kPerSecond, kLeastBurst, kMaxBurst);
+  // Small changes are not worth a system call.
+  if (burst > burst_ - burst_ / 4 && burst < burst_ + burst_ / 4 && burst != kMaxBurst) return;
+  if (burst == burst_) return;
+  burst_ = burst;
+  socket_->set_unsent_limit(burst);
 }
 
 void Connection::schedule_tick() {

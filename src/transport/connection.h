@@ -9,12 +9,15 @@
 // Liveness      Nothing received for `silence_limit`, or output that makes no progress for as long: dead. A WebSocket
 //               ping goes out every `ping_interval`, so that a healthy peer is never silent.
 // Always true   on_closed is called exactly once, last, and never inside a call of the owner's.
-// Bounds        A peer that asks and never reads cannot grow memory: with kMaxBacklog bytes, or set_max_waiting()
-// control
-//               messages, waiting to be sent, the next one ends the connection (1008), and so does TLS if its own
-//               answers pile up to twice as much. Of pings only the latest waits for its pong (RFC 6455 section 5.5.3).
+// Bounds        A peer that asks and never reads cannot grow memory: with kMaxBacklog bytes, or
+//               set_max_waiting() control messages, waiting to be sent, the next one ends the connection (1008), and so
+//               does TLS if its own answers pile up to twice as much. Of pings only the latest waits for its pong (RFC
+//               6455 section 5.5.3).
 // Fairness      One turn reads and delivers only so much; the rest waits for the next, after the loop's other work. A
 //               peer that floods its loop with small messages gets its share of the thread and no more.
+// Slow ways     Encrypted bytes cannot be reordered or dropped any more, so there are never more of them, here
+//               and unsent in the system, than the way takes in a few milliseconds (burst()); all else waits in the
+//               owner's queue.
 // Memory        Buffers (TLS records, frames: 35 KB, in a transfer ten times that) stay from one turn to the next with
 //               WarmPlaces::kPlaces connections of a loop at most, those that are busy; all others give them back after
 //               each turn. So ten thousand sessions, idle or not, hold a few megabytes of them, and a few in transfer
@@ -28,6 +31,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -73,6 +77,11 @@ class Connection {
  public:
   static constexpr std::size_t kMaxBacklog = 256 * 1024;
   static constexpr std::uint32_t kMaxWaiting = 256;
+  static constexpr Duration kBurstTime = std::chrono::milliseconds(4);
+  static constexpr std::size_t kLeastBurst = 8 * 1024;
+  static constexpr std::size_t kMaxBurst = 128 * 1024;
+  // How long one estimate of the way's speed is good.
+  static constexpr Duration kRateLife = std::chrono::milliseconds(10);
 
   struct Timing {
     Duration ping_interval = std::chrono::seconds(20);
@@ -106,7 +115,11 @@ class Connection {
   void start(ByteView received = {});
   bool writable() const;  // open, and nothing waits to be sent
   void send_text(std::string_view text);
-  void send_packets(const PacketBatch& batch);
+  // At most burst() of them at a time, while writable(); `format` as of Channel::send_packets().
+  void send_packets(std::span<const Packet> packets, const protocol::Format& format);
+  // Bytes that are worth handing over at a time: what the way to the peer takes in kBurstTime. More would only wait
+  // where nothing can overtake it any more.
+  std::size_t burst() const { return burst_; }
   void send_ping();
   // Ends the conversation: what waits is sent, then a close frame, then the socket closes.
   void close(std::uint16_t code, std::string_view reason);
@@ -135,6 +148,7 @@ class Connection {
   bool take(ByteView bytes);
   bool deliver();
   void flush();
+  void measure_way();
   void tick();
   void schedule_tick();
   void give_up_on_reader();
@@ -172,6 +186,8 @@ class Connection {
   TimePoint last_received_;
   TimePoint last_progress_;  // of the output
   TimePoint last_ping_;
+  TimePoint measured_;  // the way
+  std::size_t burst_ = kMaxBurst;
   // Outlives what runs on the loop: posted tasks ask it whether the connection is still there.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::unique_ptr<Timer> timer_;

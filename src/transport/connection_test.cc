@@ -134,7 +134,7 @@ TEST_F(ConnectionTest, AStuckReaderIsCutOffEvenIfItGoesOnTalking) {
   open({.capacity = 4096});
   // The client sends now and then but never reads: its pongs and our packets pile up.
   auto stuck = std::move(client);
-  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))), {});
   stuck->detach();
   EXPECT_FALSE(server->writable());
   loop.advance(seconds(61));
@@ -143,7 +143,7 @@ TEST_F(ConnectionTest, AStuckReaderIsCutOffEvenIfItGoesOnTalking) {
 
 TEST_F(ConnectionTest, ItSaysWhenThereIsRoomAgain) {
   open({.capacity = 4096});
-  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))), {});
   EXPECT_FALSE(server->writable());
   loop.run_until_idle();
   EXPECT_TRUE(server->writable());
@@ -188,7 +188,7 @@ TEST_F(ConnectionTest, APeerThatAsksAndNeverReadsCannotGrowMemory) {
 TEST_F(ConnectionTest, SoManyControlMessagesMayWaitAndThenThePeerHasToGo) {
   open({.capacity = 4096});
   client->detach();  // it reads no more
-  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))), {});
   server->set_max_waiting(10);
   for (int i = 0; i < 10; ++i) server->send_text("{}");
   EXPECT_EQ(server->state(), Channel::State::open);
@@ -314,7 +314,7 @@ TEST_F(ConnectionTest, BytesThatWereReadBeforeItBeganAreDelivered) {
 
 TEST_F(ConnectionTest, ABusyDirectionDoesNotKeepAPongBack) {
   open({.capacity = 4096});
-  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+  server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))), {});
   client->send_ping();
   ASSERT_FALSE(server->writable());
   loop.run_until_idle();
@@ -327,7 +327,7 @@ TEST_F(ConnectionTest, WhatComesAfterTheEndIsReadOnlyToBeRidOfIt) {
   server->close(1008, "out");
   const auto before = server_side.binary_bytes;
   for (int i = 0; i < 1000; ++i)
-    client->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))));
+    client->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(20000, 'x'))), {});
   loop.run_until_idle();
   EXPECT_EQ(server_side.binary_bytes, before);
   EXPECT_TRUE(server_side.texts.empty());

@@ -18,6 +18,8 @@ namespace {
 
 using testing::HasSubstr;
 
+constexpr std::size_t kPlenty = 1024 * 1024;  // bytes in one read()
+
 // An ICMP echo request (RFC 792) of `size` bytes in all.
 Packet echo_request(const IpAddress& from, const IpAddress& to, std::size_t size) {
   Packet packet = Packet::with_size(size);
@@ -47,8 +49,9 @@ class DeviceLinuxTest : public PrivateNamespace {
   }
 
   // Up, with 10.100.0.1/24.
-  static std::unique_ptr<Device> open_with_address(const std::string& name, int mtu) {
-    auto device = open_device({.name = name}).value();
+  static std::unique_ptr<Device> open_with_address(const std::string& name, int mtu,
+                                                   OffloadMode offload = OffloadMode::automatic) {
+    auto device = open_device({.name = name, .offload = offload}).value();
     const auto netlink = Netlink::create().value();
     EXPECT_TRUE(netlink->set_mtu(device->index(), mtu));
     EXPECT_TRUE(netlink->set_tunnel_defaults(device->index()));
@@ -57,11 +60,13 @@ class DeviceLinuxTest : public PrivateNamespace {
     return device;
   }
 
+  static bool write(Device& device, Packet packet) { return device.write(packet); }
+
   // Reads until there is an IPv4 packet (the kernel sends IPv6 multicast of its own), for at most two seconds.
   static Packet read_v4(Device& device) {
     for (pollfd ready{.fd = device.handle(), .events = POLLIN, .revents = 0}; ::poll(&ready, 1, 2000) == 1;) {
       PacketBatch batch;
-      const auto count = device.read(batch, 1);
+      const auto count = device.read(batch, 1, kPlenty);
       if (!count) return {};
       for (Packet& packet : batch)
         if (packet.bytes()[0] >> 4 == 4) return std::move(packet);
@@ -80,7 +85,7 @@ TEST_F(DeviceLinuxTest, ADeviceIsCreatedUnderItsNameAndVanishesWithItsOwner) {
 
 TEST_F(DeviceLinuxTest, TheKernelAnswersAPingThatIsWrittenIntoTheDevice) {
   const auto device = open_with_address("pen0", 1420);
-  ASSERT_TRUE(device->write(echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
+  ASSERT_TRUE(write(*device, echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
   const Packet reply = read_v4(*device);
   ASSERT_EQ(reply.size(), 84U);
   EXPECT_EQ(reply.bytes()[20], 0) << "an echo reply";
@@ -89,42 +94,56 @@ TEST_F(DeviceLinuxTest, TheKernelAnswersAPingThatIsWrittenIntoTheDevice) {
   EXPECT_FALSE(reply.source) << "packets of the kernel are nobody's session";
 }
 
-// Around the size at which a packet no longer fits into the usual buffer, and the largest there is.
+// Around the size from which a packet keeps the buffer that it was read into, and the largest there is.
 TEST_F(DeviceLinuxTest, PacketsOfEverySizeComeWhole) {
-  const auto device = open_with_address("pen0", 65535);
-  for (const std::size_t size : {28U, 1982U, 1984U, 1986U, 9000U, 65534U}) {
-    const Packet request = echo_request(address("10.100.0.9"), address("10.100.0.1"), size);
-    ASSERT_TRUE(device->write(request));
-    const Packet reply = read_v4(*device);
-    ASSERT_EQ(reply.size(), size);
-    EXPECT_TRUE(std::ranges::equal(reply.bytes().subspan(28), request.bytes().subspan(28))) << size;
-    EXPECT_EQ(internet_checksum(reply.bytes().subspan(20)), 0) << size;
+  for (const OffloadMode mode : {OffloadMode::off, OffloadMode::automatic}) {
+    const auto device = open_with_address("pen0", 65535, mode);
+    for (const std::size_t size : {28U, 1420U, 9000U, 16318U, 16320U, 16322U, 65534U}) {
+      const Packet request = echo_request(address("10.100.0.9"), address("10.100.0.1"), size);
+      ASSERT_TRUE(write(*device, request.clone()));
+      const Packet reply = read_v4(*device);
+      ASSERT_EQ(reply.size(), size);
+      EXPECT_TRUE(std::ranges::equal(reply.bytes().subspan(28), request.bytes().subspan(28))) << size;
+      EXPECT_EQ(internet_checksum(reply.bytes().subspan(20)), 0) << size;
+      EXPECT_EQ(reply.footprint(), Packet::footprint_of(size)) << "no more memory than it needs";
+    }
   }
 }
 
 TEST_F(DeviceLinuxTest, ReadingTakesAtMostWhatWasAskedForAndNeverWaits) {
   const auto device = open_with_address("pen0", 1420);
   PacketBatch batch;
-  while (device->read(batch, 64).value() > 0) continue;
+  while (device->read(batch, 64, kPlenty).value() > 0) continue;
   batch.clear();
   for (int i = 0; i < 5; ++i)
-    ASSERT_TRUE(device->write(echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
+    ASSERT_TRUE(write(*device, echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
   ASSERT_EQ(read_v4(*device).size(), 84U);
-  EXPECT_EQ(device->read(batch, 3).value(), 3U);
-  EXPECT_EQ(device->read(batch, 3).value(), 1U);
-  EXPECT_EQ(device->read(batch, 3).value(), 0U);
+  EXPECT_EQ(device->read(batch, 3, kPlenty).value(), 3U);
+  EXPECT_EQ(device->read(batch, 3, kPlenty).value(), 1U);
+  EXPECT_EQ(device->read(batch, 3, kPlenty).value(), 0U);
   EXPECT_EQ(batch.size(), 4U);
+}
+
+TEST_F(DeviceLinuxTest, ReadingStopsOnceItHasTheBytesThatWereAskedFor) {
+  const auto device = open_with_address("pen0", 1420);
+  PacketBatch batch;
+  while (device->read(batch, 64, kPlenty).value() > 0) continue;
+  for (int i = 0; i < 5; ++i)
+    ASSERT_TRUE(write(*device, echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
+  EXPECT_EQ(device->read(batch, 64, 84).value(), 1U);
+  EXPECT_EQ(device->read(batch, 64, 85).value(), 2U);
+  EXPECT_EQ(device->read(batch, 64, kPlenty).value(), 2U);
 }
 
 TEST_F(DeviceLinuxTest, WritingToADeviceThatIsDownIsRefused) {
   const auto device = open_device({.name = "pen0"}).value();
-  EXPECT_FALSE(device->write(echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
+  EXPECT_FALSE(write(*device, echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
 }
 
 TEST_F(DeviceLinuxTest, WritingWhatIsNoIpPacketIsRefused) {
   const auto device = open_with_address("pen0", 1420);
-  EXPECT_FALSE(device->write(Packet::copy_of(as_bytes("1 is no IP version"))));
-  EXPECT_FALSE(device->write(Packet::with_size(0)));
+  EXPECT_FALSE(write(*device, Packet::copy_of(as_bytes("1 is no IP version"))));
+  EXPECT_FALSE(write(*device, Packet::with_size(0)));
 }
 
 TEST_F(DeviceLinuxTest, ADeletedDeviceWakesItsReaderAndSaysSo) {
@@ -133,11 +152,11 @@ TEST_F(DeviceLinuxTest, ADeletedDeviceWakesItsReaderAndSaysSo) {
   pollfd ready{.fd = device->handle(), .events = POLLIN, .revents = 0};
   EXPECT_EQ(::poll(&ready, 1, 0), 1);
   PacketBatch batch;
-  const auto read = device->read(batch, 8);
+  const auto read = device->read(batch, 8, kPlenty);
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().code, ErrorCode::closed);
   EXPECT_THAT(read.error().message, HasSubstr("interface pen0 has been deleted"));
-  EXPECT_FALSE(device->write(echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
+  EXPECT_FALSE(write(*device, echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
 }
 
 TEST_F(DeviceLinuxTest, FiftyLivesLeaveNothingBehind) {
@@ -156,7 +175,7 @@ TEST_F(DeviceLinuxTest, APersistentTunThatNobodyHoldsIsUsedAndLeft) {
   const auto index = static_cast<int>(::if_nametoindex("pen0"));
   auto device = open_with_address("pen0", 1420);
   EXPECT_EQ(device->index(), index);
-  ASSERT_TRUE(device->write(echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
+  ASSERT_TRUE(write(*device, echo_request(address("10.100.0.9"), address("10.100.0.1"), 84)));
   EXPECT_EQ(read_v4(*device).size(), 84U);
   device.reset();
   EXPECT_TRUE(exists("pen0"));

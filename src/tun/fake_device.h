@@ -11,7 +11,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -36,6 +35,8 @@ class FakeDevice final : public Device {
   PacketBatch written;
   // While true, write() refuses everything, as a device that is down does.
   bool refuse_writes = false;
+  // What takes() says; write() keeps whatever it is given as it is.
+  GsoKinds kinds;
   // Runs at the end of each inject() and remove().
   std::function<void()> on_inject;
 
@@ -51,10 +52,11 @@ class FakeDevice final : public Device {
   }
   std::size_t waiting() const { return waiting_.size(); }
 
-  Result<std::size_t> read(PacketBatch& into, std::size_t max) override {
+  Result<std::size_t> read(PacketBatch& into, std::size_t max_packets, std::size_t max_bytes) override {
     if (removed_) return fail(ErrorCode::closed, "interface " + name_ + " has been deleted");
-    const std::size_t count = std::min(max, waiting_.size());
-    for (std::size_t i = 0; i < count; ++i) {
+    std::size_t count = 0;
+    for (std::size_t bytes = 0; count < max_packets && bytes < max_bytes && !waiting_.empty(); ++count) {
+      bytes += waiting_.front().size();
       into.push_back(std::move(waiting_.front()));
       waiting_.pop_front();
     }
@@ -62,14 +64,13 @@ class FakeDevice final : public Device {
     if (waiting_.empty()) static_cast<void>(::read(event_, &signals, sizeof signals) < 0);
     return count;
   }
-  bool write(const Packet& packet) override {
+  bool write(Packet& packet) override {
     if (removed_ || refuse_writes) return false;
-    Packet copy = Packet::copy_of(packet.bytes());
-    copy.source = packet.source;
-    copy.offload = packet.offload;
-    written.push_back(std::move(copy));
+    written.push_back(packet.clone());
     return true;
   }
+  GsoKinds takes() const override { return kinds; }
+  DeviceCounters counters() const override { return {}; }
   NativeHandle handle() const override { return event_; }
   const std::string& name() const override { return name_; }
   int index() const override { return index_; }

@@ -62,7 +62,7 @@ Result<std::unique_ptr<Interface>> Interface::create(const InterfaceOptions& opt
   PENSTOCK_TRY_VOID(check_mtu(options.name, options.mtu, false));
   PENSTOCK_TRY(auto netlink, Netlink::create());
   PENSTOCK_TRY(auto found, netlink->find_link(options.name));
-  PENSTOCK_TRY(auto device, open_device({.name = options.name}));
+  PENSTOCK_TRY(auto device, open_device({.name = options.name, .offload = options.offload}));
   // The TUN that was seen a moment ago may have gone, and its name with it: then this one is new.
   if (found && found->index != device->index()) found.reset();
   std::unique_ptr<Interface> made(new Interface(std::move(netlink), std::move(device), std::move(found)));

@@ -34,6 +34,7 @@ namespace penstock::tun {
 struct InterfaceOptions {
   std::string name;
   int mtu = 1420;  // bytes of IP packet, 68 to 65535; at least 1280 for IPv6
+  OffloadMode offload = OffloadMode::automatic;
 };
 
 struct InterfaceSettings {

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "base/log.h"
+#include "gateway/status.h"
+#include "session/outer.h"
 #include "test/support/network.h"
 #include "tls/test_certificates.h"
 #include "websocket/frame.h"
@@ -108,8 +110,17 @@ class LimitsTest : public testing::TestWithParam<int> {
   // Whom status shows to be logged in.
   std::vector<std::string> outers() {
     std::vector<std::string> list;
-    for (const auto& session : net_->core->registry().sessions()) list.push_back(session.outer.to_string());
+    for (const auto& session : net_->core->registry().sessions()) list.push_back(session::outer_name(session.outer));
     return list;
+  }
+  std::string status() { return gateway::status_json(*net_->core, net_->config, {}, net_->home().now()); }
+  // How many lines of the log begin with these words.
+  std::size_t lines(std::string_view words) {
+    const std::string needle = "msg=\"" + std::string(words);
+    const std::string text = logs.text();
+    std::size_t found = 0;
+    for (std::size_t at = 0; (at = text.find(needle, at)) != std::string::npos; ++at) ++found;
+    return found;
   }
   // So many logins with a wrong token, one after the other.
   void fail_logins(Network& net, std::string_view address, int times) {
@@ -143,6 +154,51 @@ TEST_P(LimitsTest, WhoFailsTooOftenIsToldAtTheUpgradeWhenToComeAgainAndLaterEach
   EXPECT_EQ(net.core->limiter().blocked_addresses(net.home().now()), 1U);
   net.advance(minutes(20));
   EXPECT_THAT(Stranger(net).upgrade().log_in("a-token").heard(), HasSubstr(R"("success":true)"));
+}
+
+TEST_P(LimitsTest, TheLogNamesTheAddressThatIsBlockedAndForHowLongAndTheStatusToo) {
+  Network& net = gateway();
+  fail_logins(net, "203.0.113.1", 5);
+  EXPECT_THAT(logs.text(), Not(HasSubstr("address blocked")));
+  fail_logins(net, "203.0.113.1", 1);
+  EXPECT_THAT(logs.text(),
+              HasSubstr("level=warn msg=\"address blocked after failed logins\" address=203.0.113.1 for=1s "
+                        "failures=6"));
+  fail_logins(net, "2001:db8::1", 6);
+  EXPECT_THAT(logs.text(), HasSubstr("address=2001:db8::/64 for=1s"));
+  EXPECT_THAT(status(), HasSubstr(R"("addresses_blocked_now":2,"blocked":[{"address":")"));
+  EXPECT_THAT(status(), HasSubstr(R"({"address":"203.0.113.1","seconds_left":1.0,"failures":6})"));
+  net.advance(seconds(1));
+  EXPECT_THAT(status(), HasSubstr(R"("blocked":[])"));
+}
+
+TEST_P(LimitsTest, BruteForceFromManyAddressesFillsNeitherLogNorStatus) {
+  Network& net = gateway();
+  for (int n = 0; n < 100; ++n) fail_logins(net, "203.0.113." + std::to_string(n), 6);
+  EXPECT_EQ(lines("login refused"), session::LogGate::kLines);
+  EXPECT_EQ(lines("address blocked"), session::LogGate::kLines);
+  EXPECT_EQ(net.core->registry().totals().logins_refused, 600U) << "every one is counted";
+  EXPECT_THAT(status(), HasSubstr(R"("addresses_blocked_now":100)"));
+  net.advance(session::LogGate::kWindow);
+  EXPECT_THAT(logs.text(), HasSubstr("msg=\"more logins refused\" count=580"));
+  EXPECT_THAT(logs.text(), HasSubstr("msg=\"more addresses blocked\" count=80"));
+}
+
+TEST_P(LimitsTest, NoStrangersNoiseHidesThatAClientIsRefused) {
+  Network& net = gateway("limits: {sessions_per_token: 1}");
+  for (int n = 0; n < 20; ++n) fail_logins(net, "203.0.113." + std::to_string(n), 2);
+  net.add_client("a-token");
+  net.add_client("a-token");
+  EXPECT_THAT(logs.text(), HasSubstr("too many sessions of this token"));
+}
+
+TEST_P(LimitsTest, WhoBecomesExemptIsServedAtOnceAlsoWhereItIsBlocked) {
+  Network& net = gateway();
+  fail_logins(net, "203.0.113.1", 6);
+  EXPECT_THAT(Stranger(net).upgrade().heard(), HasSubstr("429"));
+  net.core->set_exempt({Prefix::parse("203.0.113.0/24").value()});
+  EXPECT_THAT(Stranger(net).upgrade().log_in("a-token").heard(), HasSubstr(R"("success":true)"));
+  EXPECT_THAT(status(), HasSubstr(R"("blocked":[])"));
 }
 
 TEST_P(LimitsTest, ALoginThatWasUnderWayWhenItsAddressWasBlockedIsRefusedUnheard) {
@@ -311,10 +367,51 @@ TEST_P(LimitsTest, AProxysHeaderMayComeByteByByte) {
 
 TEST_P(LimitsTest, AStrangersWordOnWhoItIsIsNotBelieved) {
   Network& net = gateway("", "proxies: [192.0.2.10/32]");
-  EXPECT_THAT(Stranger(net).say("PROXY TCP4 203.0.113.9 192.0.2.2 56324 443\r\n").upgrade().heard(), HasSubstr("400"));
+  EXPECT_EQ(Stranger(net).say("PROXY TCP4 203.0.113.9 192.0.2.2 56324 443\r\n").upgrade().heard(), "");
   Stranger(net, "203.0.113.7").upgrade("X-Forwarded-For: 198.51.100.1\r\n").log_in("a-token");
   EXPECT_THAT(logs.text(), HasSubstr("outer=203.0.113.7:4711"));
   EXPECT_THAT(logs.text(), Not(HasSubstr("198.51.100.1")));
+}
+
+TEST_P(LimitsTest, AProxyHeaderFromOneThatIsNotTrustedIsCountedAndTheLogSaysHowToTrustIt) {
+  Network& net = gateway("", "proxies: [192.0.2.10/32]");
+  const auto remedy = [](const std::string& address) {
+    return HasSubstr("proxy=" + address +
+                     ":4711 reason=\"it sends a PROXY header and is not in server.proxies: if it is a "
+                     "proxy of yours, add " +
+                     address + " there\"");
+  };
+  using namespace std::string_view_literals;
+  Stranger slow(net, "192.0.2.11");
+  for (const char byte : "PROXY"sv) slow.say({&byte, 1});
+  EXPECT_FALSE(slow.gone());
+  EXPECT_TRUE(slow.say(" ").gone());
+  EXPECT_THAT(logs.text(), remedy("192.0.2.11"));
+  EXPECT_TRUE(Stranger(net, "192.0.2.12").say("\r\n\r\n\0\r\nQUIT\n"sv).gone());
+  EXPECT_THAT(logs.text(), remedy("192.0.2.12"));
+
+  // Under TLS as well; and whom a trusted proxy has named is a stranger like others.
+  const tls::TestDirectory directory;
+  const auto certificate = tls::make_test_certificate(directory.path());
+  net.core->set_tls(tls::ServerContext::create(certificate.cert_path, certificate.key_path).value());
+  net.run();
+  EXPECT_TRUE(Stranger(net, "192.0.2.13").say("PROXY UNKNOWN\r\n").gone());
+  EXPECT_THAT(logs.text(), remedy("192.0.2.13"));
+  EXPECT_TRUE(Stranger(net, "192.0.2.10").say("PROXY TCP4 192.0.2.14 192.0.2.2 4711 443\r\nPROXY UNKNOWN\r\n").gone());
+  EXPECT_THAT(logs.text(), remedy("192.0.2.14"));
+  EXPECT_EQ(count("proxy_header"), 4U);
+
+  for (int n = 0; n < 100; ++n) EXPECT_TRUE(Stranger(net, "198.51.100.1").say("PROXY UNKNOWN\r\n").gone());
+  EXPECT_EQ(lines("proxy refused"), session::LogGate::kLines);
+  net.advance(session::LogGate::kWindow);
+  EXPECT_THAT(logs.text(), HasSubstr("msg=\"more proxies refused\" count=84"));
+}
+
+TEST_P(LimitsTest, WhoWasGoneBeforeItWasAcceptedIsNobodyAndMakesNoNoise) {
+  Network& net = gateway("", "proxies: [192.0.2.10/32]");
+  EXPECT_TRUE(Stranger(net, "0.0.0.0").say("PROXY UNKNOWN\r\n").gone());
+  EXPECT_EQ(count("proxy_header"), 0U);
+  EXPECT_EQ(logs.text(), "");
 }
 
 TEST_P(LimitsTest, BehindAProxyEachClientHasItsOwnLimits) {
@@ -331,7 +428,9 @@ TEST_P(LimitsTest, BehindAProxyEachClientHasItsOwnLimits) {
   EXPECT_THAT(behind("203.0.113.2")->heard(), HasSubstr("429"));
   EXPECT_THAT(behind("203.0.113.3")->heard(), HasSubstr("101"));
   first->log_in("a-token");
-  EXPECT_THAT(outers(), testing::ElementsAre("203.0.113.1:0"));
+  EXPECT_THAT(outers(), testing::ElementsAre("203.0.113.1")) << "the proxy names no port";
+  EXPECT_THAT(logs.text(), HasSubstr("session attached"));
+  EXPECT_THAT(logs.text(), testing::AllOf(HasSubstr("outer=203.0.113.1 "), HasSubstr("outer=203.0.113.2 ")));
 }
 
 TEST_P(LimitsTest, HeadersOfHttpAreBelievedOnlyOfTheProxyThatTheProxysHeaderNames) {
@@ -340,7 +439,7 @@ TEST_P(LimitsTest, HeadersOfHttpAreBelievedOnlyOfTheProxyThatTheProxysHeaderName
   chain.say("PROXY TCP4 192.0.2.11 192.0.2.2 1 443\r\n").upgrade("Forwarded: for=203.0.113.5\r\n").log_in("a-token");
   Stranger liar(net, "192.0.2.10");
   liar.say("PROXY TCP4 203.0.113.6 192.0.2.2 1 443\r\n").upgrade("Forwarded: for=198.51.100.1\r\n").log_in("b-token");
-  EXPECT_THAT(outers(), testing::UnorderedElementsAre("203.0.113.5:0", "203.0.113.6:1"));
+  EXPECT_THAT(outers(), testing::UnorderedElementsAre("203.0.113.5", "203.0.113.6:1"));
 }
 
 TEST_P(LimitsTest, WhoComesThroughAUnixSocketIsAProxyAndNothingIsCountedForItself) {
@@ -350,7 +449,7 @@ TEST_P(LimitsTest, WhoComesThroughAUnixSocketIsAProxyAndNothingIsCountedForItsel
   for (const auto& stranger : many) EXPECT_THAT(stranger->upgrade().heard(), HasSubstr("101"));
   Stranger named(net, "0.0.0.0", kUnixSocket);
   named.upgrade("X-Forwarded-For: 203.0.113.5\r\n").log_in("a-token");
-  EXPECT_THAT(outers(), testing::ElementsAre("203.0.113.5:0"));
+  EXPECT_THAT(outers(), testing::ElementsAre("203.0.113.5"));
 }
 
 TEST_P(LimitsTest, AProxyThatSaysNothingSensibleIsRefusedCountedAndNamedInTheLog) {

@@ -1,11 +1,13 @@
 // A client whose gateways answer 429 and 503: it comes back when they said, and not before.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "test/support/network.h"
 
 namespace penstock::test {
@@ -72,6 +74,18 @@ TEST_F(RetryAfter, TheGatewayIsLeftAloneForAsLongAsItAsks) {
   EXPECT_NE(client_->status().last_error.find("429"), std::string::npos);
   loop_.advance(2s);
   EXPECT_EQ(pages_.tries[443].size(), 2U);
+}
+
+TEST_F(RetryAfter, OneLineSaysWhatHappenedAndWhenTheNextAttemptIs) {
+  const log::Capture logs;
+  pages_.pages[443] = page("429 Too Many Requests", "90");
+  start("\"wss://gateway.test/\"");
+  EXPECT_EQ(std::ranges::count(logs.text(), '\n'), 1) << logs.text();
+  EXPECT_TRUE(logs.contains("Connection failed, retrying in 90s")) << logs.text();
+  EXPECT_TRUE(
+      logs.contains("the server answered 429 Too Many Requests: too many failed logins or connections from this "
+                    "address; it asks to be left alone for 90s"))
+      << logs.text();
 }
 
 TEST_F(RetryAfter, ADateCountsToo) {

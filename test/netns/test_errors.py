@@ -10,13 +10,14 @@ import fcntl
 import os
 import re
 import struct
+import subprocess
 import sys
 
 import pytest
 
 from certificates import Certificates, pin_of
-from programs import (IN_USE, NOT_PERMITTED, NOT_RUNNING, OK, TOKENS, WITHOUT_NET_ADMIN, WRONG_COMMAND, WRONG_CONFIG,
-                      Client, Gateway, penstock, token_record, unprivileged_gateway)
+from programs import (IN_USE, NOT_PERMITTED, NOT_RUNNING, OK, REPOSITORY, TOKENS, UNPRIVILEGED, WITHOUT_NET_ADMIN,
+                      WRONG_COMMAND, WRONG_CONFIG, Client, Gateway, penstock, token_record, unprivileged_gateway)
 
 
 @pytest.fixture
@@ -316,7 +317,46 @@ def test_checking_a_config_says_when_its_certificate_is_not_there(tmp_path):
     path = tmp_path / "server.yaml"
     path.write_text(SERVER.replace("{sha256}", token_record("alice")["sha256"]))
     done = penstock("check-config", "--config", path)
-    assert "here it would not start: server.tls_cert: /etc/penstock/cert.pem" in done.stderr
+    assert done.returncode == OK
+    assert "on this machine it would not start: server.tls_cert: /etc/penstock/cert.pem" in done.stderr
+
+
+@pytest.mark.parametrize("settings, words", [
+    (["process.user=no-such-user"], "on this machine it would not start: process.user: there is no user no-such-user"),
+    (["process.group=no-such-group"], "on this machine it would not start: process.group: there is no group no-such-group"),
+    (["server.proxies=[0.0.0.0/0]"], "server.proxies has 0.0.0.0/0: anybody may claim to be any address"),
+    (["limits.handshakes=10"], "limits.handshakes (10) is less than limits.handshakes_per_address (64)"),
+    (["server.listen_http=127.0.0.1:80"], "all clients behind a proxy there look like one"),
+], ids=["user", "group", "proxies", "handshakes", "plain-http"])
+def test_checking_a_config_warns_of_what_the_text_alone_does_not_show(tmp_path, settings, words):
+    path = tmp_path / "server.yaml"
+    path.write_text(SERVER.replace("{sha256}", token_record("alice")["sha256"]))
+    done = penstock("check-config", "--config", path, *[word for setting in settings for word in ("--set", setting)])
+    assert done.returncode == OK and words in done.stderr, done.stderr
+
+
+def test_the_start_warns_of_settings_that_are_hardly_meant(gateway_host, certificates):
+    gateway = Gateway(gateway_host, certificates, server={"proxies": ["::/0"]}, limits={"handshakes": 10})
+    gateway.start()
+    assert gateway.process.logged("level=warn.*server.proxies has ::/0")
+    assert gateway.process.logged("level=warn.*limits.handshakes .10. is less than")
+
+
+GATEWAY_OF_MISTAKES = "server: {listen_addr: 1, tls_crt: a, pth: b}\nvpm: {x: 1}\nauth: {token: []}\nsession: 1\nlimits: 2\n"
+CLIENT_OF_MISTAKES = "server: {url: 1, verify: no, pn: a}\nvpm: {x: 1}\nauth: {tokens: 1}\nreconnect: 5\n"
+
+
+@pytest.mark.parametrize("text, options, words, other", [
+    (GATEWAY_OF_MISTAKES, [], "checked as a gateway's configuration; --kind client", "server.url"),
+    (CLIENT_OF_MISTAKES, [], "checked as a client's configuration; --kind server", "tls_cert"),
+    (CLIENT_OF_MISTAKES, ["--kind", "server"], "(checked as a gateway's configuration)", "auth.token:"),
+], ids=["gateway", "client", "as-told"])
+def test_a_config_full_of_mistakes_is_checked_as_what_it_is_meant_to_be(tmp_path, text, options, words, other):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    done = penstock("check-config", "--config", path, *options)
+    assert done.returncode == WRONG_CONFIG
+    assert words in done.stderr and other not in done.stderr, done.stderr
 
 
 def test_an_unknown_command_is_named_with_those_there_are():
@@ -386,10 +426,37 @@ def test_a_wrong_command_line_has_an_exit_code_of_its_own(arguments):
     assert done.stdout + done.stderr
 
 
+def test_make_run_in_a_folder_of_roots_says_the_ways_out(lab):
+    folder = lab.directory / "run"
+    folder.mkdir(mode=0o750)
+    done = subprocess.run([*UNPRIVILEGED, "env", f"RUN_DIR={folder}", "bash", "-s"],
+                          input=(REPOSITORY / "tools/run.sh").read_text().replace('cd "$(dirname "$0")/.."', "cd /"),
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == NOT_PERMITTED, done.stderr
+    assert f"{folder} belongs to root" in done.stderr
+    for way in ("sudo make run", "RUN_DIR=", f"sudo chown -R nobody {folder}"):
+        assert way in done.stderr
+
+
 def test_status_of_nobody_says_so(tmp_path):
     done = penstock("status", "--socket", tmp_path / "nobody.sock")
     assert done.returncode == NOT_RUNNING
     assert "nobody.sock" in done.stderr
+
+
+def test_broken_issued_tokens_are_refused_with_what_to_do(gateway_host, certificates):
+    gateway = Gateway(gateway_host, certificates)
+    gateway.state_dir.mkdir()
+    tokens = gateway.state_dir / "tokens.json"
+    tokens.write_text('{"tokens": [')
+    assert_fails(gateway, WRONG_CONFIG, rf"tokens\.json:1:\d+: .*; mend {tokens} or put a copy of it back")
+
+
+def test_nobody_is_called_any(tmp_path):
+    path = tmp_path / "server.yaml"
+    path.write_text(SERVER.replace("{sha256}", token_record("alice")["sha256"]) + f"state_dir: {tmp_path}/state\n")
+    done = penstock("profile", "any", "--config", path)
+    assert done.returncode == WRONG_CONFIG and '"any" means everybody in the rules of lan.allow' in done.stderr
 
 
 def test_a_status_socket_that_cannot_be_made_is_only_a_warning(lab, gateway_host, certificates):
@@ -397,7 +464,7 @@ def test_a_status_socket_that_cannot_be_made_is_only_a_warning(lab, gateway_host
     gateway.write_config(status_socket="/proc/nowhere/gateway.sock")
     gateway.launch()
     gateway.process.wait_for_log("gateway ready")
-    assert re.search(r"level=warn.*/proc/nowhere", gateway.log())
+    assert re.search(r"level=warn.*/proc/nowhere.*set status_socket to a path", gateway.log())
     with contextlib.closing(gateway.plain_client(lab.host("alice"))) as client:
         assert client.login(TOKENS["alice"])["success"]
     assert gateway.stop() == OK

@@ -13,6 +13,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import time
 
 import pytest
@@ -20,7 +21,11 @@ import pytest
 from certificates import pin_of
 from lab import wait_for
 from lan import Lan
-from programs import EXECUTABLE, OK, REPOSITORY, TOKENS, Client, Gateway, penstock
+from programs import (EXECUTABLE, NOT_PERMITTED, NOT_RUNNING, OK, REPOSITORY, TOKENS, WRONG_COMMAND, Client, Gateway,
+                      penstock)
+
+sys.path.insert(0, str(REPOSITORY / "tools"))
+import check_texts
 
 
 def files(lab):
@@ -134,9 +139,11 @@ def test_two_gateways_with_different_configs_share_a_machine(lab, certificates):
     room.wait_for_log("prepared")
     inside = ["nsenter", "--mount", f"--target={room.pid}"]
     gateways = [
-        Gateway(host, certificates, "first", wrapper=inside, state_dir=None, status_socket=None),
-        Gateway(host, certificates, "second", wrapper=inside, state_dir=None, status_socket=None,
-                server={"listen_addr": ":8443"}, vpn={"subnet": "10.101.0.0/24", "interface_name": "tun1"})]
+        Gateway(host, certificates, "first", wrapper=inside),
+        Gateway(host, certificates, "second", wrapper=inside, server={"listen_addr": ":8443"},
+                vpn={"subnet": "10.101.0.0/24", "interface_name": "tun1"})]
+    for gateway in gateways:
+        gateway.write_config(state_dir=None, status_socket=None)
 
     def status(gateway):
         done = subprocess.run(host.command(*inside, EXECUTABLE, "status", "--json", "--config", gateway.config_path),
@@ -155,6 +162,70 @@ def test_two_gateways_with_different_configs_share_a_machine(lab, certificates):
     assert gateways[0].stop() == OK
     assert status(gateways[0]) is None and status(gateways[1])
     assert host.interfaces() == {"lo", "eth0", "tun1"}
+
+
+def test_status_finds_the_service_whoever_asks(lab, certificates):
+    """The service of root's has its socket in /run/penstock, with others there; a user's own is in $XDG_RUNTIME_DIR."""
+    host, user, stranger = lab.host("gateway"), 65500, 65502
+    script = ("mount -t tmpfs none /run && mount -t tmpfs none /var/lib && install -d -o 65500 /run/mine /var/lib/mine && "
+              "echo prepared && exec sleep infinity")
+    room = host.start("unshare", "--mount", "sh", "-c", script)
+    room.wait_for_log("prepared")
+    inside = ["nsenter", "--mount", f"--target={room.pid}"]
+    executable = lab.directory / "penstock"
+    shutil.copy(EXECUTABLE, executable)
+
+    def as_user(number, group=user):
+        return [*inside, "setpriv", f"--reuid={number}", f"--regid={group}", "--clear-groups", "env",
+                "XDG_RUNTIME_DIR=/run/mine", "XDG_STATE_HOME=/var/lib/mine"]
+
+    def status(who, *options):
+        return subprocess.run(host.command(*who, executable, "status", "--json", *options), capture_output=True, text=True,
+                              check=False)
+
+    def pid(done):
+        assert done.returncode == OK, done.stderr
+        return json.loads(done.stdout)["process"]["pid"]
+
+    nobody = status(as_user(user))
+    assert nobody.returncode == NOT_RUNNING and "in /run/penstock or /run/mine/penstock" in nobody.stderr
+    service = Gateway(host, certificates, "service", wrapper=inside, process={"user": str(user)},
+                      server={"listen_http": "unix:/run/penstock/http.sock"})
+    service.write_config(state_dir=None, status_socket=None)
+    host.run(*inside, "install", "-d", "/run/penstock")
+    service.launch()
+    service.process.wait_for_log("gateway ready")
+    for who in (inside, as_user(user), as_user(stranger)):
+        assert pid(status(who)) == service.process.pid
+        assert pid(status(who, "--config", service.config_path)) == service.process.pid
+    refused = status(as_user(stranger, stranger))
+    assert refused.returncode == NOT_PERMITTED and "as a member of its group" in refused.stderr
+
+    mine = Gateway(host, certificates, "mine", wrapper=as_user(user), vpn={"tun": "off"}, server={"listen_addr": ":8443"})
+    mine.write_config(state_dir=None, status_socket=None)
+    os.chown(mine.settings["server"]["tls_key"], user, user)
+    mine.executable = executable
+    mine.launch("--set", "status_socket=/run/mine/penstock/other.sock")
+    mine.process.wait_for_log("gateway ready")
+    several = status(as_user(user))
+    assert several.returncode == WRONG_COMMAND
+    assert re.findall(r"--socket (\S+)  # (\w+)", several.stderr) == [
+        ("/run/mine/penstock/other.sock", "gateway"), (f"/run/penstock/{socket_name(service)}", "gateway")]
+    other = ["--config", mine.config_path, "--set", "status_socket=/run/mine/penstock/other.sock"]
+    assert pid(status(as_user(user), *other)) == mine.process.pid
+    assert status(as_user(user), "--config", mine.config_path).returncode == NOT_RUNNING
+    assert status(as_user(user), "--set", "vpn.mtu=1400").returncode == WRONG_COMMAND
+    assert mine.stop() == OK
+    assert pid(status(as_user(user))) == service.process.pid
+    limits = json.loads(status(inside).stdout)["limits"]
+    assert [limits[name] for name in ("proxy_header", "login_blocked", "addresses_blocked_now")] == [0] * 3, \
+        "to look counts against nobody"
+
+
+def socket_name(program):
+    """Of the default status socket: the configuration's name, and eight digits that stand for where it is."""
+    path = str(program.config_path)
+    return f"{program.config_path.stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}.sock"
 
 
 # --- certificates ---------------------------------------------------------------------------------------------------
@@ -344,7 +415,7 @@ def test_at_debug_level_packets_frames_and_the_interface_are_logged(lab, certifi
     alice.host.wait_ping("10.100.0.3")
     for pattern in (r'level=debug msg="interface configured" interface=tun0 address=10\.100\.0\.1',
                     r'level=debug msg="packet from session" inner_from=10\.100\.0\.2 inner_to=10\.100\.0\.3',
-                    r'level=debug msg="frame received" outer="?192\.0\.2\.2:\d+"? opcode=2 bytes=84',
+                    r'level=debug msg="frame received" outer="?192\.0\.2\.2:\d+"? opcode=2 bytes=90',
                     r'msg="address assigned" client=alice address=10\.100\.0\.2',
                     r'msg="address assigned" client=bob address=10\.100\.0\.3'):
         gateway.process.wait_for_log(pattern, deadline=2)
@@ -449,3 +520,15 @@ def test_a_reload_takes_over_new_tokens_and_drops_no_session(lab, certificates):
 def test_it_says_what_it_is(arguments, word):
     done = penstock(*arguments)
     assert done.returncode == OK and re.search(word, done.stdout)
+
+
+def test_every_link_of_the_installed_pages_leads_somewhere(tmp_path):
+    installed = ["make", "-C", REPOSITORY, "install", f"BUILD={EXECUTABLE.parent}", f"DESTDIR={tmp_path}", "PREFIX=/usr"]
+    subprocess.run(installed, check=True, capture_output=True)
+    pages = tmp_path / "usr/share/doc/penstock"
+    wrong = [(str(page), *found) for page in pages.rglob("*.md")
+             for found in check_texts.wrong_links(page, page.read_text(encoding="utf-8"), pages)]
+    assert not wrong
+    for unit in (tmp_path / "usr/lib/systemd/system").iterdir():
+        page = re.search("^Documentation=file://(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        assert (tmp_path / page.lstrip("/")).exists(), unit.name

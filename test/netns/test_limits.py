@@ -93,6 +93,24 @@ def test_whoever_fails_too_often_is_told_to_wait_longer_each_time_and_others_are
     assert shown.returncode == OK and re.search(r"limits met:.*  login_blocked 3", shown.stdout), shown.stdout
 
 
+def test_whoever_is_blocked_is_named_in_the_log_and_in_the_status(place, bob):
+    gateway = place.gateway(logging={"level": "info"})
+    for _ in range(6):
+        fail_login(place, bob, ipv6=True)
+    for failures in range(1, 10):
+        wait_for(lambda: limit(place, "addresses_blocked_now") == 0, 10, "nobody waits", every=0.1)
+        fail_login(place)
+    blocked = limit(place, "blocked")
+    assert [(entry["address"], entry["failures"]) for entry in blocked] == [(place.alice.ipv4, 9)]
+    assert 0 < blocked[0]["seconds_left"] <= 8
+    shown = penstock("status", "--socket", gateway.status_socket)
+    assert re.search(rf"\n  address +waits +failed logins\n  {place.alice.ipv4} +[5-7]s +9\n", shown.stdout), shown.stdout
+    blocked_line = 'level=warn msg="address blocked after failed logins" address='
+    for line in (f"{place.alice.ipv4} for=1s failures=6", f"{place.alice.ipv4} for=8s failures=9",
+                 "2001:db8:77::/64 for=1s failures=6"):
+        assert blocked_line + line in gateway.log()
+
+
 def test_all_addresses_of_one_ipv6_network_are_one(place, bob):
     place.gateway()
     for _ in range(6):

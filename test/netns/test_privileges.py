@@ -6,6 +6,7 @@ Users are numbers that the machine need not know. `settled` says what every thre
 """
 
 import contextlib
+import grp
 import os
 import pathlib
 import re
@@ -172,6 +173,84 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_given_away(lab, cert
     assert not second.state_dir.exists()
 
 
+def http_gateway(lab, certificates, group, **settings):
+    """One that hands its plain-HTTP socket to `group`."""
+    gateway = dropping(lab, certificates, server={"listen_addr": [], "listen_http": f"unix:{lab.directory}/run/http.sock",
+                                                  "listen_http_group": group}, vpn={"tun": "off"}, **settings)
+    gateway.http = lab.directory / "run/http.sock"
+    gateway.http.parent.mkdir()
+    os.chown(gateway.http.parent, USER, USER)
+    return gateway
+
+
+def knock(path, *identity):
+    """Whether somebody may connect to the Unix socket `path`."""
+    script = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    done = subprocess.run(["setpriv", *identity, "/usr/bin/python3", "-c", script, path], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_the_http_socket_alone_is_for_the_web_servers_group(lab, certificates):
+    web = grp.getgrnam("www-data").gr_gid
+    gateway = http_gateway(lab, certificates, "www-data")
+    gateway.config_path.chmod(0o600)
+    gateway.start()
+    file = gateway.http.stat()
+    assert (file.st_uid, file.st_gid, file.st_mode & 0o7777) == (USER, web, 0o660)
+    assert gateway.status_socket.stat().st_gid == USER
+    assert re.search(f"reload will fail.*chgrp {USER} {gateway.config_path}", gateway.log())
+    web_server = ["--reuid=65534", f"--regid={web}", "--clear-groups"]
+    assert knock(gateway.http, *web_server) and not knock(gateway.status_socket, *web_server)
+    assert not knock(gateway.http, "--reuid=65534", "--regid=65534", "--clear-groups")
+    assert_threads(gateway, capabilities=NOTHING)
+    assert gateway.stop() == OK
+    assert not gateway.http.exists()
+
+
+def test_an_http_group_that_is_not_there_is_refused(lab, certificates):
+    gateway = http_gateway(lab, certificates, "no-such-group")
+    code, log = gateway.run_to_its_end()
+    assert code == WRONG_CONFIG and "server.listen_http_group: there is no group no-such-group" in log
+    assert not gateway.state_dir.exists()
+    checked = penstock("check-config", "--config", gateway.config_path)
+    assert checked.returncode == OK
+    assert "on this machine it would not start: server.listen_http_group: there is no group" in checked.stderr
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_a_user_gives_its_http_socket_to_a_group_that_it_is_in(lab, certificates, member):
+    web = grp.getgrnam("www-data").gr_gid
+    gateway = http_gateway(lab, certificates, "www-data")
+    gateway.wrapper = ["setpriv", f"--reuid={USER}", f"--regid={USER}", f"--groups={USER},{web}" if member else "--clear-groups",
+                       "--bounding-set=-all", "--inh-caps=-all"]
+    let_read(gateway.settings["server"]["tls_key"])
+    gateway.executable = gateway.directory / "penstock"
+    shutil.copy(EXECUTABLE, gateway.executable)
+    gateway.state_dir.mkdir()
+    os.chown(gateway.state_dir, USER, USER)
+    if member:
+        gateway.start()
+        assert gateway.http.stat().st_gid == web and gateway.status_socket.stat().st_gid == USER
+        assert gateway.stop() == OK
+    else:
+        code, log = gateway.run_to_its_end()
+        assert code == NOT_PERMITTED, log
+        assert "server.listen_http_group: user 65500 is not in group www-data" in log and "usermod -aG www-data" in log
+        assert not gateway.http.exists()
+
+
+def test_more_open_files_than_the_kernel_has_are_refused_and_checked(lab, certificates):
+    most = int(pathlib.Path("/proc/sys/fs/nr_open").read_text(encoding="ascii"))
+    if most >= 100_000_000:
+        pytest.skip("this kernel allows as many as the configuration does")
+    gateway = Gateway(lab.host("gateway"), certificates, limits={"open_files": most + 1})
+    words = f"limits.open_files: the kernel allows a process {most} open files, not {most + 1} (sysctl fs.nr_open)"
+    code, log = gateway.run_to_its_end()
+    assert code == NOT_PERMITTED and words in log
+    checked = penstock("check-config", "--config", gateway.config_path)
+    assert checked.returncode == OK and f"on this machine it would not start: {words}" in checked.stderr
+
+
 def test_the_limit_of_open_files_is_set_or_refused(lab, certificates):
     gateway = unprivileged_gateway(lab.host("gateway"), certificates,
                                    server={"listen_addr": ":8443"}, limits={"open_files": 300})
@@ -232,8 +311,9 @@ def test_a_key_for_root_alone_serves_and_the_commands_in_the_warning_mend_the_re
 
     mark = gateway.process.mark()
     gateway.process.signal(signal.SIGHUP)
-    gateway.process.wait_for_log("configuration not read again.*Permission denied", after=mark)
-    gateway.process.wait_for_log("certificate not reloaded, the old one stays", after=mark)
+    lines = [gateway.process.wait_for_log("configuration not read again.*Permission denied.*", after=mark)[0],
+             gateway.process.wait_for_log("certificate not reloaded, the old one stays.*", after=mark)[0]]
+    assert [f'run="{commands}"' in line for line, (_, commands) in zip(lines, warnings)] == [True, True], lines
     for _, commands in warnings:
         subprocess.run(commands, shell=True, check=True)
     assert hidden.stat().st_mode & 0o777 == 0o710 and key.stat().st_mode & 0o777 == 0o640
@@ -241,6 +321,37 @@ def test_a_key_for_root_alone_serves_and_the_commands_in_the_warning_mend_the_re
     gateway.process.signal(signal.SIGHUP)
     gateway.process.wait_for_log("certificate reloaded", after=mark)
     assert not gateway.process.logged("not read again|not reloaded", after=mark)
+
+
+def test_a_key_that_was_renewed_for_root_alone_is_named_with_the_commands(lab, certificates):
+    gateway = dropping(lab, certificates)
+    let_read(gateway.settings["server"]["tls_key"])
+    let_read(gateway.config_path)
+    gateway.start()
+    key = pathlib.Path(gateway.settings["server"]["tls_key"])
+    os.chown(key, 0, 0)
+    key.chmod(0o600)
+    gateway.process.signal(signal.SIGHUP)
+    line = gateway.process.wait_for_log("certificate not reloaded.*")[0]
+    assert f'run="chgrp {USER} {key} && chmod g+r {key}"' in line
+    assert gateway.process.logged("rules loaded")
+    subprocess.run(re.search('run="(.*?)"', line)[1], shell=True, check=True)
+    mark = gateway.process.mark()
+    gateway.process.signal(signal.SIGHUP)
+    gateway.process.wait_for_log("certificate reloaded", after=mark)
+
+
+def test_a_reload_says_which_rules_are_in_force_now(lab, certificates):
+    gateway = dropping(lab, certificates)
+    for path in (gateway.settings["server"]["tls_key"], gateway.config_path):
+        let_read(path)
+    gateway.start()
+    gateway.process.wait_for_log('msg="rules loaded" isolate=false allow=0 discovery=on exempt=0')
+    gateway.write_config(lan={"isolate": True, "allow": [{"from": "alice", "to": "any"}], "discovery": "off"},
+                         limits={"exempt": ["192.0.2.0/24", "198.51.100.7"]})
+    let_read(gateway.config_path)
+    gateway.process.signal(signal.SIGHUP)
+    gateway.process.wait_for_log('msg="rules loaded" isolate=true allow=1 discovery=off exempt=2')
 
 
 # --- state ----------------------------------------------------------------------------------------------------------
@@ -368,6 +479,21 @@ def test_keys_and_state_that_others_can_change_are_refused(lab, certificates):
     assert code == NOT_PERMITTED and "others may read it" in log
 
 
+def test_a_strangers_state_directory_is_refused(lab, certificates):
+    gateway = dropping(lab, certificates)
+    common = lab.directory / "common"
+    common.mkdir()
+    common.chmod(0o1777)
+    state = common / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, OTHER_USER, OTHER_USER)
+    gateway.write_config(state_dir=str(state))
+    code, log = gateway.run_to_its_end()
+    assert code == NOT_PERMITTED
+    assert f"state_dir: {state} belongs to user {OTHER_USER}, who could have put keys and tokens there" in log
+    assert state.stat().st_uid == OTHER_USER
+
+
 def test_a_state_directory_that_everybody_can_change_is_refused(lab, certificates):
     gateway = dropping(lab, certificates)
     gateway.state_dir.mkdir()
@@ -384,6 +510,22 @@ def test_a_private_key_that_everybody_can_read_is_a_warning(lab, certificates):
     assert checked.returncode == OK and f"run: chmod o= {key}" in checked.stderr
     gateway.start()
     gateway.process.wait_for_log(f"level=warn.*private key can be read by everybody.*chmod o= {key}")
+
+
+def test_a_clients_configuration_that_everybody_can_read_is_a_warning(lab, certificates):
+    gateway = Gateway(lab.host("gateway"), certificates).start()
+    client = Client(lab.host("alice"), gateway)
+    client.config_path.chmod(0o644)
+    mended = f"run: chmod o= {client.config_path}"
+    checked = penstock("check-config", "--config", client.config_path)
+    assert checked.returncode == OK and mended in checked.stderr
+    client.start()
+    client.process.wait_for_log(f"level=warn.*holds the token.*chmod o= {client.config_path}")
+    assert client.stop() == OK
+    client.config_path.chmod(0o600)
+    client.start()
+    assert not client.process.logged("holds the token")
+    assert mended not in penstock("check-config", "--config", client.config_path).stderr
 
 
 # --- what is shipped ------------------------------------------------------------------------------------------------

@@ -41,6 +41,9 @@ def test_the_gateway_answers_ping_on_its_inner_address(place, tun):
     for size in (0, 8, 1392):
         echo(member, GATEWAY, os.urandom(size))
 
+# Codes of ICMP type 3 (RFC 792).
+NETWORK_UNREACHABLE, HOST_UNREACHABLE = 0, 1
+
 
 def test_what_is_outside_the_subnet_goes_to_the_gateways_kernel(place):
     gateway = place.gateway("on")
@@ -115,6 +118,9 @@ def test_packets_to_nobody_are_dropped_and_counted(place):
     member = place.member()
     member.send_packet(packets.udp(member.address, "10.100.0.99", 5000, 6000, b"?"))
     member.send_packet(packets.udp(member.address, "198.51.100.1", 5000, 6000, b"?"))
+    for code in (HOST_UNREACHABLE, NETWORK_UNREACHABLE):
+        told = packets.parse(member.receive_packet())
+        assert (told.source, told.protocol, told.payload[0], told.payload[1]) == (GATEWAY, 1, 3, code)
     echo(member, GATEWAY)
     assert (gateway.drops("no_session"), gateway.drops("no_route")) == (1, 1)
 

@@ -23,19 +23,21 @@ class FakeTunnel final : public client::Tunnel {
     settings.push_back(wanted);
     return {};
   }
-  Result<std::size_t> read(PacketBatch& into, std::size_t max) override {
+  Result<std::size_t> read(PacketBatch& into, std::size_t max_packets, std::size_t max_bytes) override {
     if (removed) return fail(ErrorCode::closed, "the interface is gone");
     std::size_t count = 0;
-    for (; count < max && !waiting_.empty(); ++count) {
+    for (std::size_t bytes = 0; count < max_packets && bytes < max_bytes && !waiting_.empty(); ++count) {
+      bytes += waiting_.front().size();
       into.push_back(std::move(waiting_.front()));
       waiting_.pop_front();
     }
     return count;
   }
-  bool write(const Packet& packet) override {
-    written.push_back(Packet::copy_of(packet.bytes()));
+  bool write(Packet& packet) override {
+    written.push_back(packet.clone());
     return true;
   }
+  GsoKinds takes() const override { return kinds; }
   void when_readable(Task task) override {
     reader_ = std::move(task);
     if (!waiting_.empty()) wake();
@@ -51,6 +53,7 @@ class FakeTunnel final : public client::Tunnel {
 
   std::vector<client::TunnelSettings> settings;  // each configure(), in order
   PacketBatch written;
+  GsoKinds kinds;
   bool removed = false;
 
  private:

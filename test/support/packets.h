@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/ip.h"
 #include "packet/checksum.h"
+#include "packet/ip_view.h"
 #include "packet/packet.h"
 
 namespace penstock::test {
@@ -49,6 +50,20 @@ inline Packet echo_request(std::string_view from, std::string_view to) {
   payload[2] = static_cast<char>(sum >> 8);
   payload[3] = static_cast<char>(sum);
   return ip_packet(from, to, payload, 1);
+}
+
+// A TCP super-packet over IPv4, flags ACK, with `payload` bytes in segments of `segment_size`.
+inline Packet super_packet(std::string_view from, std::string_view to, std::size_t payload,
+                           std::uint16_t segment_size) {
+  std::string tcp(20, '\0');
+  tcp[12] = 0x50;  // a header of 20 bytes
+  tcp[13] = 0x10;  // ACK
+  const std::uint32_t sum = pseudo_header_sum(ip(from), ip(to), kProtocolTcp, tcp.size() + payload);
+  tcp[16] = static_cast<char>(sum >> 8);
+  tcp[17] = static_cast<char>(sum);
+  Packet packet = ip_packet(from, to, tcp + std::string(payload, 'x'), kProtocolTcp);
+  packet.offload = {.gso = Offload::Gso::tcp4, .needs_checksum = true, .segment_size = segment_size};
+  return packet;
 }
 
 template <typename... Packets>

@@ -7,6 +7,8 @@
 #include <variant>
 
 #include "base/log.h"
+#include "packet/ip_view.h"
+#include "packet/super_packet.h"
 #include "websocket/retry_after.h"
 
 namespace penstock::client {
@@ -16,6 +18,21 @@ std::string host_header(const GatewayUrl& url) {
   std::string host = url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
   if (url.port != 443) host += ":" + std::to_string(url.port);
   return host;
+}
+
+// Whatever the interface does not take whole is cut by ourselves.
+std::optional<protocol::Receive> what_we_take(const ClientConfig& config) {
+  using Gso = Offload::Gso;
+  if (config.server.protocol == ClientConfig::Protocol::v1) return std::nullopt;
+  const bool cut = config.vpn.offload == OffloadMode::off;
+  return protocol::receive_of(cut ? GsoKinds{} : GsoKinds{Gso::tcp4, Gso::tcp6, Gso::udp4, Gso::udp6},
+                              static_cast<std::uint32_t>(config.vpn.mtu));
+}
+
+FlowHashKey queue_key(Random& random) {
+  std::array<std::uint8_t, 16> bytes{};
+  random.fill(bytes);
+  return {.first = load_be64(bytes.data()), .second = load_be64(bytes.data() + 8)};
 }
 
 std::string in_seconds(Duration delay) {
@@ -44,7 +61,9 @@ Client::Client(const ClientConfig& config, Surroundings surroundings)
       backoff_(config_.reconnect.min_backoff, config_.reconnect.max_backoff, around_.random),
       retry_timer_(around_.loop),
       login_deadline_(around_.loop),
-      not_before_(config_.server.urls.size()) {}
+      not_before_(config_.server.urls.size()),
+      receive_(what_we_take(config_)),
+      queue_(queue_key(around_.random), kQueueBytes) {}
 
 Client::~Client() = default;
 
@@ -93,12 +112,16 @@ void Client::connected(Result<std::unique_ptr<net::StreamSocket>> socket) {
 void Client::log_in() {
   tried_lease_ = !lease_.empty();
   if (tried_lease_) {
-    connection_->send_text(protocol::to_json(protocol::Reconnect{.lease = lease_, .client = around_.software}));
+    connection_->send_text(
+        protocol::to_json(protocol::Reconnect{.lease = lease_, .client = around_.software, .receive = receive_}));
   } else if (settings_) {
-    connection_->send_text(protocol::to_json(protocol::Reconnect{
-        .token = config_.auth.token, .previous_ip = settings_->assigned_ip, .client = around_.software}));
+    connection_->send_text(protocol::to_json(protocol::Reconnect{.token = config_.auth.token,
+                                                                 .previous_ip = settings_->assigned_ip,
+                                                                 .client = around_.software,
+                                                                 .receive = receive_}));
   } else {
-    connection_->send_text(protocol::to_json(protocol::Auth{.token = config_.auth.token, .client = around_.software}));
+    connection_->send_text(protocol::to_json(
+        protocol::Auth{.token = config_.auth.token, .client = around_.software, .receive = receive_}));
   }
 }
 
@@ -147,6 +170,7 @@ void Client::logged_in(const protocol::AuthResponse& response) {
     around_.lease.save(lease_);
   }
   if (auto applied = apply(response); !applied) return connection_->close(1000, applied.error().message);
+  format_ = receive_ ? protocol::format_of(response.receive) : protocol::Format{};
   state_ = State::connected;
   failures_ = 0;
   connected_since_ = around_.loop.now();
@@ -218,12 +242,15 @@ void Client::drop_connection() {
 // ---- losing and waiting ----
 
 void Client::on_closed(const transport::Ending& ending) {
-  const std::string reason = ending.error.message;
+  std::string reason = ending.error.message;
   const bool was_connected = state_ == State::connected;
-  if (const auto* refusal = connection_->refusal()) heed_retry_after(*refusal);
+  if (const auto* refusal = connection_->refusal()) {
+    heed_retry_after(*refusal);
+    const Duration asked = not_before_[next_url_] - around_.loop.now();
+    if (asked > Duration{}) reason += "; it asks to be left alone for " + in_seconds(asked);
+  }
   drop_connection();
-  counters_.dropped_not_connected += queue_.packets();
-  queue_.clear();
+  counters_.dropped_not_connected += queue_.clear();
   if (stopping_) {
     state_ = State::stopped;
     if (stopped_) stopped_();
@@ -241,10 +268,7 @@ void Client::on_closed(const transport::Ending& ending) {
 void Client::heed_retry_after(const websocket::UpgradeResponse& refusal) {
   const auto asked = websocket::retry_after(refusal, around_.loop.wall_now());
   if (!asked || asked->count() == 0) return;
-  const Duration delay = std::min<Duration>(*asked, kLongestAskedWait);
-  not_before_[next_url_] = around_.loop.now() + delay;
-  log::warn("the gateway asks to be left alone for a while",
-            {{"gateway", config_.server.urls[next_url_]}, {"status", refusal.status}, {"for", in_seconds(delay)}});
+  not_before_[next_url_] = around_.loop.now() + std::min<Duration>(*asked, kLongestAskedWait);
 }
 
 void Client::retry(const std::string& error) {
@@ -303,52 +327,81 @@ void Client::arm_tunnel() {
 }
 
 void Client::tunnel_turn() {
-  auto read = around_.tunnel.read(from_tunnel_, kTunnelBatch);
+  auto read = around_.tunnel.read(from_tunnel_, kTunnelBatch, kTunnelBytes);
   if (!read) {
     if (failed_) failed_(std::move(read).error());
     return;
   }
-  for (Packet& packet : from_tunnel_) {
-    if (state_ != State::connected) {
-      ++counters_.dropped_not_connected;
-    } else if (!queue_.push(std::move(packet))) {
-      ++counters_.dropped_queue_full;
-    }
+  if (state_ == State::connected) {
+    const TimePoint now = around_.loop.now();
+    for (Packet& packet : from_tunnel_) queue_.push(std::move(packet), now);
+  } else {
+    for (const Packet& packet : from_tunnel_) counters_.dropped_not_connected += segments_of(packet);
   }
   from_tunnel_.clear();
   pump();
+  count_losses();
   arm_tunnel();
 }
 
 void Client::pump() {
   while (state_ == State::connected && !queue_.empty() && connection_->writable()) {
-    const std::size_t bytes = queue_.pop_into(sending_, kBurst);
-    counters_.up_packets += sending_.size();
-    counters_.up_bytes += bytes;
-    connection_->send_packets(sending_);
+    const std::size_t burst = connection_->burst();
+    queue_.take(sending_, burst, burst, around_.loop.now());
+    for (const Packet& packet : sending_) {
+      counters_.up_packets += segments_of(packet);
+      counters_.up_bytes += segmented_size_of(packet);
+    }
+    counters_.dropped_too_big += protocol::adapt(sending_, format_, scratch_);
+    connection_->send_packets(sending_, format_);
     sending_.clear();
   }
 }
 
+void Client::count_losses() {
+  const FlowQueue::Losses losses = queue_.take_losses();
+  counters_.dropped_queue_full += losses.dropped_full;
+  counters_.dropped_queue_delay += losses.dropped_aqm;
+}
+
 void Client::on_binary(ByteView bytes) {
   if (state_ != State::connected) return;
+  if (format_.batches) return take_batch(bytes);
   if (bytes.empty() || bytes.size() > Packet::kMaxSize) {
     ++counters_.dropped_malformed;
     return;
   }
+  take_packet(bytes, {});
+}
+
+void Client::take_batch(ByteView message) {
+  protocol::BatchReader reader(message);
+  while (const auto entry = reader.next()) {
+    const auto view = parse_ip(entry->packet);
+    if (view && check_offload(entry->packet, *view, entry->offload)) {
+      take_packet(entry->packet, entry->offload);
+    } else {
+      ++counters_.dropped_malformed;
+    }
+  }
+  if (reader.malformed()) ++counters_.dropped_malformed;
+}
+
+void Client::take_packet(ByteView bytes, const Offload& offload) {
   received_.push_back(Packet::copy_of(bytes));
+  received_.back().offload = offload;
   if (received_.size() == kTunnelBatch) on_turn_end();
 }
 
 void Client::on_turn_end() {
   for (const Packet& packet : received_) {
-    if (around_.tunnel.write(packet)) {
-      ++counters_.down_packets;
-      counters_.down_bytes += packet.size();
-    } else {
-      ++counters_.dropped_interface;
-    }
+    counters_.down_packets += segments_of(packet);
+    counters_.down_bytes += segmented_size_of(packet);
   }
+  coalescer_.set_kinds(around_.tunnel.takes());
+  coalescer_.coalesce(received_);
+  for (Packet& packet : received_)
+    if (!around_.tunnel.write(packet)) ++counters_.dropped_interface;
   received_.clear();
 }
 

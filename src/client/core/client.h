@@ -17,8 +17,11 @@
 // Several gateways    are tried in their order, one after the other; the wait comes after the last one has failed. One
 //                     that asks to be left alone (429 or 503 with Retry-After) is, up to kLongestAskedWait, and the
 //                     others are tried meanwhile.
-// Bounds              packets wait in a queue of kQueueBytes; while there is no connection they are dropped. Drops of
-//                     either kind are counted.
+// Packets             the interface is always emptied into a queue of kQueueBytes that is fair among flows and lets
+// none
+//                     of them stand (packet/flow_queue.h), so that a ping passes an upload. Super-packets go whole to a
+//                     gateway that takes them, and what comes in small is put together for the interface.
+// Bounds              while there is no connection packets are dropped. Drops of every kind are counted.
 // Ownership           borrows everything it is given. Destroying it closes the connection without a word; stop() is the
 //                     way to say goodbye first.
 // Threads             its loop's.
@@ -38,7 +41,9 @@
 #include "client/core/tunnel.h"
 #include "config/client_config.h"
 #include "net/connect.h"
-#include "packet/packet_queue.h"
+#include "packet/coalesce.h"
+#include "packet/flow_queue.h"
+#include "protocol/batch.h"
 #include "protocol/messages.h"
 #include "tls/engine.h"
 #include "transport/connection.h"
@@ -74,6 +79,8 @@ struct Status {
   std::uint64_t resumed = 0;
   std::uint64_t dropped_not_connected = 0;
   std::uint64_t dropped_queue_full = 0;
+  std::uint64_t dropped_queue_delay = 0;
+  std::uint64_t dropped_too_big = 0;
   std::uint64_t dropped_interface = 0;
   std::uint64_t dropped_malformed = 0;
 };
@@ -100,10 +107,11 @@ struct Surroundings {
 
 class Client final : public transport::Connection::Handler {
  public:
-  static constexpr std::size_t kQueueBytes = 1024 * 1024;
+  static constexpr std::size_t kQueueBytes = 4 * 1024 * 1024;
+  // What is read from the interface in one turn: packets, and bytes.
   static constexpr std::size_t kTunnelBatch = 256;
-  static constexpr std::size_t kBurst = 128 * 1024;
-  static constexpr std::size_t kMaxMessage = 64 * 1024 + 256;
+  static constexpr std::size_t kTunnelBytes = 256 * 1024;
+  static constexpr std::size_t kMaxMessage = protocol::kBatchBytes;
   // RFC 8200 section 5.
   static constexpr int kLeastIpv6Mtu = 1280;
   // A gateway that says when to come back is obeyed up to this.
@@ -144,6 +152,9 @@ class Client final : public transport::Connection::Handler {
   void on_writable() override { pump(); }
   void on_closed(const transport::Ending& ending) override;
 
+  void take_batch(ByteView message);
+  void take_packet(ByteView bytes, const Offload& offload);
+  void count_losses();
   void arm_tunnel();
   void tunnel_turn();
   void pump();
@@ -174,9 +185,13 @@ class Client final : public transport::Connection::Handler {
   std::optional<TunnelSettings> tunnel_settings_;
   TimePoint connected_since_;
   TimePoint retry_at_;
-  PacketQueue queue_{kQueueBytes};
+  std::optional<protocol::Receive> receive_;  // what we take; none: we speak plain v1
+  protocol::Format format_;                   // what the gateway takes
+  FlowQueue queue_;
+  Coalescer coalescer_;
   PacketBatch from_tunnel_;
   PacketBatch sending_;
+  PacketBatch scratch_;
   PacketBatch received_;
   Status counters_;  // only what counts up, and last_error
 };

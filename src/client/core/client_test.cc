@@ -54,7 +54,7 @@ class PlainGateway final : public net::SocketFactory, public transport::Connecti
   }
   void on_binary(ByteView bytes) override { received.push_back(Packet::copy_of(bytes)); }
   void on_turn_end() override {
-    if (!received.empty()) connection_->send_packets(received);
+    if (!received.empty()) connection_->send_packets(received, {});
     received.clear();
   }
   void on_closed(const transport::Ending&) override {}

@@ -30,10 +30,14 @@ class Tunnel {
 
   // What is wanted now; what is already so stays untouched. The message of a refusal names the setting.
   virtual Result<void> configure(const TunnelSettings& settings) = 0;
-  // Appends up to `max` packets that the machine wants sent; 0: none now. Refusal: the interface is gone.
-  virtual Result<std::size_t> read(PacketBatch& into, std::size_t max) = 0;
-  // False: the machine refused this packet.
-  virtual bool write(const Packet& packet) = 0;
+  // Appends packets that the machine wants sent: at most `max_packets`, and none more once they have `max_bytes`
+  // together. 0: none now. Refusal: the interface is gone.
+  virtual Result<std::size_t> read(PacketBatch& into, std::size_t max_packets, std::size_t max_bytes) = 0;
+  // Takes super-packets and partial checksums too. Uses the packet up: afterwards it may be in pieces or empty. False:
+  // the machine refused it or a part of it.
+  virtual bool write(Packet& packet) = 0;
+  // The super-packets that write() hands to the machine whole.
+  virtual GsoKinds takes() const = 0;
   // Runs `task` once, as soon as read() has something to say.
   virtual void when_readable(Task task) = 0;
 };

@@ -15,6 +15,7 @@ struct Forwarding {
   const char* setting;
 };
 
+constexpr const char* kSysctlFile = "/etc/sysctl.d/60-penstock.conf";  // what is set there outlives a restart
 constexpr Forwarding kForwarding4{"/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"};
 constexpr Forwarding kForwarding6{"/proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"};
 
@@ -67,7 +68,8 @@ void LinuxTunnel::warn_unless_forwarding(const std::vector<Prefix>& sites) {
     if (warned_of_forwarding_ || is_on(forwarding)) continue;
     warned_of_forwarding_ = true;
     log::warn("this machine does not forward: others cannot reach the subnet behind it",
-              {{"site", site}, {"remedy", "sysctl -w " + std::string(forwarding.setting) + "=1"}});
+              {{"site", site},
+               {"run", "echo " + std::string(forwarding.setting) + "=1 >> " + kSysctlFile + " && sysctl --system"}});
   }
 }
 

@@ -16,8 +16,11 @@ class LinuxTunnel final : public Tunnel {
   static Result<std::unique_ptr<LinuxTunnel>> create(EventLoop& loop, const tun::InterfaceOptions& options);
 
   Result<void> configure(const TunnelSettings& settings) override;
-  Result<std::size_t> read(PacketBatch& into, std::size_t max) override { return interface_->device().read(into, max); }
-  bool write(const Packet& packet) override { return interface_->device().write(packet); }
+  Result<std::size_t> read(PacketBatch& into, std::size_t max_packets, std::size_t max_bytes) override {
+    return interface_->device().read(into, max_packets, max_bytes);
+  }
+  bool write(Packet& packet) override { return interface_->device().write(packet); }
+  GsoKinds takes() const override { return interface_->device().takes(); }
   void when_readable(Task task) override { watch_->when_readable(std::move(task)); }
 
  private:

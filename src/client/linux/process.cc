@@ -96,7 +96,9 @@ Result<void> Process::start() {
   PENSTOCK_TRY(auto tls, tls::ClientContext::create({.verify = config_.server.verify_tls,
                                                      .ca_file = config_.server.ca_file.string(),
                                                      .pin = config_.server.pin}));
-  PENSTOCK_TRY(tunnel_, LinuxTunnel::create(loop_, {.name = config_.vpn.interface_name, .mtu = config_.vpn.mtu}));
+  PENSTOCK_TRY(tunnel_, LinuxTunnel::create(loop_, {.name = config_.vpn.interface_name,
+                                                    .mtu = config_.vpn.mtu,
+                                                    .offload = config_.vpn.offload}));
   client_ = std::make_unique<Client>(config_, Surroundings{.loop = loop_,
                                                            .random = random_,
                                                            .resolver = resolver_,

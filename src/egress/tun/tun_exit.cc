@@ -15,27 +15,32 @@ void TunExit::start() {
 }
 
 void TunExit::read_turn() {
-  auto read = device_->read(batch_, kBatch);
+  auto read = device_->read(read_, kBatch, kBatchBytes);
   if (!read) {
     watch_.reset();
     if (lost_) lost_(std::move(read).error());
     return;
   }
-  shard_->router().from_exit(id_, batch_);
+  shard_->router().from_exit(id_, read_);
   watch_->when_readable([this] { read_turn(); });
 }
 
 void TunExit::send(PacketBatch& batch) {
-  for (const Packet& packet : batch) write(packet);
+  coalescer_.set_kinds(device_->takes());
+  coalescer_.coalesce(batch);
+  for (Packet& packet : batch) write(packet);
   batch.clear();
 }
 
 void TunExit::flood(std::span<const Packet> packets) {
-  for (const Packet& packet : packets)
-    if (packet.source) write(packet);
+  for (const Packet& packet : packets) {
+    if (!packet.source) continue;
+    Packet copy = packet.clone();
+    write(copy);
+  }
 }
 
-void TunExit::write(const Packet& packet) {
+void TunExit::write(Packet& packet) {
   if (!device_->write(packet)) shard_->router().drops().count(router::Drop::interface_refused);
 }
 

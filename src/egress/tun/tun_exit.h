@@ -3,6 +3,9 @@
 //   router --send()--> TunExit --write--> kernel       (the gateway's own address; later forwarding to elsewhere)
 //   router <--from_exit-- TunExit <--read-- kernel
 //
+// Super-packets pass whole in both directions as far as the kernel goes along; what sessions sent in small packets is
+// put together for it, since it is the number of packets that costs.
+//
 // A write runs the kernel's receive path at once and never waits, so there is no queue here and credit is always there.
 //
 // Ownership   borrows the device and the shard; removes itself from the router when destroyed.
@@ -12,6 +15,7 @@
 
 #include <memory>
 
+#include "packet/coalesce.h"
 #include "router/shard.h"
 #include "tun/device.h"
 
@@ -19,8 +23,9 @@ namespace penstock::egress {
 
 class TunExit final : public router::Port {
  public:
-  // Packets read in one turn, so that a busy kernel does not starve the sockets.
+  // Packets and bytes read in one turn, so that a busy kernel does not starve the sockets.
   static constexpr std::size_t kBatch = 256;
+  static constexpr std::size_t kBatchBytes = 256 * 1024;
   static constexpr std::size_t kCredit = 1024 * 1024;
 
   // `lost` is called once, from the loop, when the device is gone.
@@ -38,14 +43,15 @@ class TunExit final : public router::Port {
 
  private:
   void read_turn();
-  void write(const Packet& packet);
+  void write(Packet& packet);
 
   router::Shard* shard_;
   tun::Device* device_;
   std::move_only_function<void(Error)> lost_;
   router::PortId id_;
   std::unique_ptr<Watch> watch_;
-  PacketBatch batch_;
+  PacketBatch read_;
+  Coalescer coalescer_;
 };
 
 }  // namespace penstock::egress

@@ -10,11 +10,12 @@
 
 namespace penstock::ingress {
 
-Door::Door(router::Shard& shard, session::Registry& registry, HandshakeLimiter& limiter, Random& random,
-           std::shared_ptr<const DoorSettings> settings)
+Door::Door(router::Shard& shard, session::Registry& registry, HandshakeLimiter& limiter, Warnings& warnings,
+           Random& random, std::shared_ptr<const DoorSettings> settings)
     : shard_(&shard),
       registry_(&registry),
       limiter_(&limiter),
+      warnings_(&warnings),
       random_(&random),
       settings_(std::move(settings)),
       doors_{this} {}
@@ -24,6 +25,8 @@ Door::~Door() = default;
 void Door::welcome(std::unique_ptr<net::StreamSocket> socket, Arrival arrival) {
   if (stopping_) return;
   const Endpoint peer = socket->peer();
+  // Reset before it was accepted, as health checks do: there is nobody to name, or to blame for what it said.
+  if (!arrival.trusted_proxy && peer.address.is_unspecified()) return;
   const bool proxy = arrival.trusted_proxy || trusts(peer.address);
   auto ticket = limiter_->enter(shard_->loop(), proxy ? std::nullopt : std::optional(peer.address));
   if (!ticket) return log::debug("connection refused", {{"outer", peer}, {"reason", to_string(ticket.error())}});
@@ -53,18 +56,17 @@ void Door::begin_handshake(Doorstep& doorstep, Visitor visitor) {
 }
 
 // On the loop of the handshake: sends the connection to the shard of its session.
-void Door::admit(std::unique_ptr<transport::Connection> connection, session::Admission admission,
-                 std::string software) {
+void Door::admit(std::unique_ptr<transport::Connection> connection, session::Admission admission, Peer peer) {
   connection->detach();
   Door* door = doors_[admission.port.shard];
-  door->shard_->loop().post([door, connection = std::move(connection), admission = std::move(admission),
-                             software = std::move(software)]() mutable {
-    auto link = std::make_unique<Link>(*door, std::move(connection), std::move(admission), std::move(software));
-    Link& started = *link;
-    door->links_[&started] = std::move(link);
-    started.start();
-    if (door->stopping_) started.say_goodbye();
-  });
+  door->shard_->loop().post(
+      [door, connection = std::move(connection), admission = std::move(admission), peer = std::move(peer)]() mutable {
+        auto link = std::make_unique<Link>(*door, std::move(connection), std::move(admission), std::move(peer));
+        Link& started = *link;
+        door->links_[&started] = std::move(link);
+        started.start();
+        if (door->stopping_) started.say_goodbye();
+      });
 }
 
 void Door::abandon(session::Admission admission) {

@@ -8,12 +8,14 @@
 // admitted it moves, socket and TLS state and all, to the shard of its session and becomes a Link there (link.h).
 // Whoever is over a limit of its address (handshake_limiter.h) is not let in at all.
 //
-// Ownership   a Door owns its doorsteps, handshakes and links. Shard, registry, limiter, randomness outlive it.
+// Ownership   a Door owns its doorsteps, handshakes and links. Shard, registry, limiter, warnings, randomness outlive
+//             it.
 // Threads     its shard's loop, except where a function says otherwise.
 // Not here    which address is listened on and how sockets are spread over the shards (gateway/).
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -21,6 +23,7 @@
 #include "base/ip.h"
 #include "base/random.h"
 #include "net/stream_socket.h"
+#include "protocol/batch.h"
 #include "protocol/messages.h"
 #include "router/shard.h"
 #include "session/registry.h"
@@ -34,11 +37,18 @@ class Handshake;
 class HandshakeLimiter;
 class Link;
 struct Visitor;
+struct Warnings;
 
 // What the listener knows of a connection.
 struct Arrival {
   bool plain_http = false;     // TLS is ended by somebody in front
   bool trusted_proxy = false;  // whatever its address: a Unix socket, which only those have who were let at it
+};
+
+// What a client says of itself when it logs in.
+struct Peer {
+  std::string software;                      // empty: a plain v1 client, which gets no extension
+  std::optional<protocol::Receive> receive;  // what it takes
 };
 
 struct DoorSettings {
@@ -58,8 +68,9 @@ class Door {
   static constexpr std::size_t kMaxControlMessage = 16 * 1024;
   // Plain v1: the largest packet and a little more, so that one too large by a header is a drop, not an end.
   static constexpr std::size_t kMaxMessage = 64 * 1024 + 256;
+  static constexpr std::size_t kMaxBatch = protocol::kBatchBytes;
 
-  Door(router::Shard& shard, session::Registry& registry, HandshakeLimiter& limiter, Random& random,
+  Door(router::Shard& shard, session::Registry& registry, HandshakeLimiter& limiter, Warnings& warnings, Random& random,
        std::shared_ptr<const DoorSettings> settings);
   ~Door();
   Door(const Door&) = delete;
@@ -82,7 +93,7 @@ class Door {
   friend class Link;
   bool trusts(const IpAddress& proxy) const;
   void begin_handshake(Doorstep& doorstep, Visitor visitor);
-  void admit(std::unique_ptr<transport::Connection> connection, session::Admission admission, std::string software);
+  void admit(std::unique_ptr<transport::Connection> connection, session::Admission admission, Peer peer);
   // The link that was admitted is gone already: the session is without one, whoever had it before.
   void abandon(session::Admission admission);
   void remove(Doorstep& doorstep);
@@ -92,6 +103,7 @@ class Door {
   router::Shard* shard_;
   session::Registry* registry_;
   HandshakeLimiter* limiter_;
+  Warnings* warnings_;
   Random* random_;
   std::shared_ptr<const DoorSettings> settings_;
   std::shared_ptr<tls::ServerContext> tls_;

@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "base/log.h"
+#include "ingress/websocket/warnings.h"
+#include "session/outer.h"
 
 namespace penstock::ingress {
 namespace {
@@ -63,14 +65,20 @@ void Doorstep::read() {
 Result<bool> Doorstep::has_begun() {
   if (proxy_header_) {
     auto progress = proxy_header_->next(visitor_.said);
-    if (!progress) {
-      door_->limiter_->count(Limit::proxy_header);
-      log::warn("proxy refused", {{"proxy", visitor_.outer}, {"reason", progress.error().message}});
-      return std::unexpected(std::move(progress).error());
-    }
+    if (!progress) return std::unexpected(refuse_proxy(std::move(progress).error()));
     if (*progress == ProxyHeaderParser::Progress::more) return false;
     if (const auto& header = proxy_header_->header()) PENSTOCK_TRY_VOID(meet_proxy(*header));
     proxy_header_.reset();
+  }
+  if (!visitor_.proxy) {
+    const Opening opening = opening_of(visitor_.said.view());
+    if (opening == Opening::undecided) return false;
+    if (opening == Opening::proxy_header) {
+      return std::unexpected(refuse_proxy({ErrorCode::protocol_error,
+                                           "it sends a PROXY header and is not in server.proxies: if it is a proxy of "
+                                           "yours, add " +
+                                               visitor_.outer.address.unmapped().to_string() + " there"}));
+    }
   }
   if (visitor_.plain_http) return !visitor_.said.empty();
   return has_client_hello(visitor_.said.view());
@@ -87,8 +95,15 @@ Result<void> Doorstep::meet_proxy(const ProxyHeader& header) {
   return {};
 }
 
+Error Doorstep::refuse_proxy(Error error) {
+  door_->limiter_->count(Limit::proxy_header);
+  if (door_->warnings_->proxies.lets_through(door_->shard_->loop().now()))
+    log::warn("proxy refused", {{"proxy", session::outer_name(visitor_.outer)}, {"reason", error.message}});
+  return error;
+}
+
 void Doorstep::leave(std::string_view reason) {
-  log::debug("connection closed before it began", {{"outer", visitor_.outer}, {"reason", reason}});
+  log::debug("connection closed before it began", {{"outer", session::outer_name(visitor_.outer)}, {"reason", reason}});
   door_->remove(*this);
 }
 

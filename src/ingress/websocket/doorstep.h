@@ -3,6 +3,7 @@
 //   WAITING --bytes--> [ PROXY header, where a proxy may send one ] --> [ a whole ClientHello ] --> becomes a Handshake
 //      |                     |                                            |
 //      +-- deadline, end, evicted -- malformed, its client has enough ----+--> gone, without a word
+//                                 \- from one that is not trusted: the log says how to change that
 //
 // There is no TLS, no parser and no buffer before the first byte, and no TLS before the client's first message is here
 // whole and is of a sensible size, since it is a TLS library's habit to make room for as much as the peer says is to
@@ -47,6 +48,7 @@ class Doorstep {
   void read();
   Result<bool> has_begun();
   Result<void> meet_proxy(const ProxyHeader& header);
+  Error refuse_proxy(Error error);
   void leave(std::string_view reason);
 
   Door* door_;

@@ -4,6 +4,8 @@
 #include <variant>
 
 #include "base/log.h"
+#include "ingress/websocket/warnings.h"
+#include "session/outer.h"
 #include "websocket/forwarded.h"
 
 namespace penstock::ingress {
@@ -41,7 +43,7 @@ Handshake::~Handshake() { *alive_ = false; }
 
 void Handshake::start() {
   visitor_.ticket.on_evicted([this] {
-    log::debug("handshake made room for a newer one", {{"outer", visitor_.outer}});
+    log::debug("handshake made room for a newer one", {{"outer", session::outer_name(visitor_.outer)}});
     door_->remove(*this);
   });
   deadline_.start_at(visitor_.deadline, [this] {
@@ -73,7 +75,9 @@ std::optional<transport::UpgradeRefusal> Handshake::meet_client(const websocket:
       request, visitor_.outer, [&](const IpAddress& address) { return address == proxy || door_->trusts(address); });
   if (!client) {
     door_->limiter_->count(Limit::proxy_header);
-    log::warn("proxy refused", {{"proxy", visitor_.outer}, {"reason", client.error().message}});
+    if (door_->warnings_->proxies.lets_through(door_->shard_->loop().now())) {
+      log::warn("proxy refused", {{"proxy", session::outer_name(visitor_.outer)}, {"reason", client.error().message}});
+    }
     return transport::UpgradeRefusal{.refusal = {.status = 400, .reason = client.error().message}, .headers = {}};
   }
   visitor_.outer = *client;
@@ -102,11 +106,11 @@ void Handshake::on_text(std::string_view text) {
       std::holds_alternative<protocol::Auth>(*message) || std::holds_alternative<protocol::Reconnect>(*message);
   if (login && logging_in_) return turn_away("one login at a time");
   if (auto* auth = std::get_if<protocol::Auth>(&*message)) {
-    software_ = software_name(auth->client);
+    introduce(auth->client, std::move(auth->receive));
     return log_in({.token = std::move(auth->token)});
   }
   if (auto* reconnect = std::get_if<protocol::Reconnect>(&*message)) {
-    software_ = software_name(reconnect->client);
+    introduce(reconnect->client, std::move(reconnect->receive));
     return log_in({.token = std::move(reconnect->token),
                    .lease = std::move(reconnect->lease),
                    .previous_ip = reconnect->previous_ip});
@@ -122,11 +126,25 @@ void Handshake::on_binary(ByteView) {
   if (!refused_) turn_away("log in first");
 }
 
+// Who does not say its name is a plain v1 client, whatever else it says.
+void Handshake::introduce(std::string_view client, std::optional<protocol::Receive> receive) {
+  peer_.software = software_name(client);
+  peer_.receive = client.empty() ? std::nullopt : std::move(receive);
+}
+
 // Refused here, so that the registry has not heard of it yet.
 void Handshake::turn_away(std::string_view error) {
-  door_->limiter_->login_failed(visitor_.outer.address, door_->shard_->loop().now());
+  count_failed_login();
   door_->registry_->count_refused_login(visitor_.outer, std::string(error));
   refuse(error);
+}
+
+void Handshake::count_failed_login() {
+  const TimePoint now = door_->shard_->loop().now();
+  const auto blocked = door_->limiter_->login_failed(visitor_.outer.address, now);
+  if (!blocked || !door_->warnings_->blocked.lets_through(now)) return;
+  log::warn("address blocked after failed logins",
+            {{"address", blocked->name()}, {"for", seconds_of(blocked->wait) + "s"}, {"failures", blocked->failures}});
 }
 
 void Handshake::log_in(session::LoginRequest request) {
@@ -139,7 +157,7 @@ void Handshake::log_in(session::LoginRequest request) {
   }
   logging_in_ = true;
   by_lease_ = !request.lease.empty();
-  request.software = software_;
+  request.software = peer_.software;
   request.outer = visitor_.outer;
   request.shard = door_->shard_->index();
   // The answer may come when this handshake is gone.
@@ -157,11 +175,10 @@ void Handshake::answered(Result<session::Admission> result) {
     return;
   }
   if (!result) {
-    if (result.error().code == ErrorCode::unauthenticated && !by_lease_)
-      door_->limiter_->login_failed(visitor_.outer.address, door_->shard_->loop().now());
+    if (result.error().code == ErrorCode::unauthenticated && !by_lease_) count_failed_login();
     return refuse(result.error().message);
   }
-  door_->admit(std::move(connection_), std::move(*result), std::move(software_));
+  door_->admit(std::move(connection_), std::move(*result), std::move(peer_));
   door_->remove(*this);
 }
 
@@ -174,7 +191,8 @@ void Handshake::refuse(std::string_view error) {
 
 void Handshake::on_closed(const transport::Ending& ending) {
   if (ending.error.code == ErrorCode::exhausted) door_->limiter_->count(Limit::queue_messages);
-  log::debug("connection closed before login", {{"outer", visitor_.outer}, {"reason", ending.error.message}});
+  log::debug("connection closed before login",
+             {{"outer", session::outer_name(visitor_.outer)}, {"reason", ending.error.message}});
   door_->remove(*this);
 }
 

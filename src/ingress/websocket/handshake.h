@@ -46,9 +46,11 @@ class Handshake final : public transport::Connection::Handler {
 
   std::optional<transport::UpgradeRefusal> judge(const websocket::UpgradeRequest& request);
   std::optional<transport::UpgradeRefusal> meet_client(const websocket::UpgradeRequest& request);
+  void introduce(std::string_view client, std::optional<protocol::Receive> receive);
   void log_in(session::LoginRequest request);
   void answered(Result<session::Admission> result);
   void turn_away(std::string_view error);
+  void count_failed_login();
   void refuse(std::string_view error);
   Duration blocked_for() const;
 
@@ -56,7 +58,7 @@ class Handshake final : public transport::Connection::Handler {
   Visitor visitor_;  // but for its socket, which is the connection's
   std::unique_ptr<transport::Connection> connection_;
   Timer deadline_;
-  std::string software_;
+  Peer peer_;
   int messages_ = 0;
   bool by_lease_ = false;
   bool logging_in_ = false;

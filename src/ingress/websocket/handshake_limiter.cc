@@ -15,7 +15,7 @@ constexpr int kIpv6Unit = 64;
 
 }  // namespace
 
-HandshakeLimiter::HandshakeLimiter(Settings settings) : settings_(std::move(settings)) {
+HandshakeLimiter::HandshakeLimiter(Settings settings) : settings_(std::move(settings)), exempt_(settings_.exempt) {
   most_failures_ = settings_.failed_logins + std::uint64_t{1};
   while (block_after(most_failures_) < settings_.max_retry_after) ++most_failures_;
 }
@@ -95,7 +95,7 @@ std::expected<HandshakeLimiter::Ticket, Limit> HandshakeLimiter::enter(EventLoop
 std::optional<IpAddress> HandshakeLimiter::unit_of(const IpAddress& client) const {
   const IpAddress address = client.unmapped();
   if (address.is_unspecified()) return std::nullopt;
-  for (const Prefix& exempt : settings_.exempt) {
+  for (const Prefix& exempt : exempt_) {
     if (exempt.contains(address)) return std::nullopt;
   }
   return address.is_v4() ? address : Prefix(address, kIpv6Unit).address();
@@ -172,17 +172,27 @@ Duration HandshakeLimiter::block_after(std::uint64_t failures) const {
   return std::min(block, longest);
 }
 
-void HandshakeLimiter::login_failed(const IpAddress& client, TimePoint now) {
+// One is forgiven every kForgiveness: what is begun of a further one counts as one.
+std::uint64_t HandshakeLimiter::failures_of(const Address& address, TimePoint now) {
+  const Duration unforgiven = std::max(address.forgiven_at - now, Duration{});
+  return static_cast<std::uint64_t>((unforgiven + kForgiveness - Duration(1)) / kForgiveness);
+}
+
+std::optional<HandshakeLimiter::Blocked> HandshakeLimiter::login_failed(const IpAddress& client, TimePoint now) {
   const std::lock_guard lock(mutex_);
   const auto unit = unit_of(client);
-  if (!unit) return;
+  if (!unit) return std::nullopt;
   const AddressRef address = address_of(*unit);
   const Duration unforgiven = std::min(std::max(address->forgiven_at - now, Duration{}) + kForgiveness,
                                        Duration(kForgiveness * most_failures_));
   address->forgiven_at = now + unforgiven;
-  const auto failures = static_cast<std::uint64_t>((unforgiven + kForgiveness - Duration(1)) / kForgiveness);
-  address->blocked_until = std::max(address->blocked_until, now + block_after(failures));
+  const std::uint64_t failures = failures_of(*address, now);
+  const TimePoint blocked_until = now + block_after(failures);
+  const bool longer = blocked_until > std::max(address->blocked_until, now);
+  if (longer) address->blocked_until = blocked_until;
   put_in_its_list(address, now);
+  if (!longer) return std::nullopt;
+  return Blocked{.unit = *unit, .wait = blocked_until - now, .failures = failures};
 }
 
 Duration HandshakeLimiter::blocked_for(const IpAddress& client, TimePoint now) const {
@@ -194,7 +204,29 @@ Duration HandshakeLimiter::blocked_for(const IpAddress& client, TimePoint now) c
   return std::max(address->second->blocked_until - now, Duration{});
 }
 
+void HandshakeLimiter::set_exempt(std::vector<Prefix> exempt) {
+  const std::lock_guard lock(mutex_);
+  exempt_ = std::move(exempt);
+  // Of an IPv6 unit all must be: the rest of it has failed as before.
+  const auto is_exempt = [this](const IpAddress& unit) {
+    return std::ranges::any_of(exempt_, [&](const Prefix& prefix) {
+      return prefix.contains(unit) && (unit.is_v4() || prefix.length() <= kIpv6Unit);
+    });
+  };
+  for (Address& address : busy_) {
+    if (is_exempt(address.unit)) address.forgiven_at = address.blocked_until = {};
+  }
+  for (auto next = failed_.begin(); next != failed_.end();) {
+    const auto address = next++;
+    if (is_exempt(address->unit)) forget(address);
+  }
+}
+
 // ---- for people ----
+
+std::string HandshakeLimiter::Blocked::name() const {
+  return unit.is_v4() ? unit.to_string() : Prefix(unit, kIpv6Unit).to_string();
+}
 
 std::size_t HandshakeLimiter::handshakes() const {
   const std::lock_guard lock(mutex_);
@@ -210,6 +242,24 @@ std::size_t HandshakeLimiter::blocked_addresses(TimePoint now) const {
   const std::lock_guard lock(mutex_);
   const auto blocked = [now](const Address& address) { return address.blocked_until > now; };
   return static_cast<std::size_t>(std::ranges::count_if(busy_, blocked) + std::ranges::count_if(failed_, blocked));
+}
+
+std::vector<HandshakeLimiter::Blocked> HandshakeLimiter::blocked(TimePoint now, std::size_t most) const {
+  std::vector<Blocked> all;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto* list : {&busy_, &failed_}) {
+      for (const Address& address : *list) {
+        const Duration wait = address.blocked_until - now;
+        if (wait > Duration{})
+          all.push_back({.unit = address.unit, .wait = wait, .failures = failures_of(address, now)});
+      }
+    }
+  }
+  const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(most, all.size()));
+  std::ranges::partial_sort(all, end, std::ranges::greater{}, &Blocked::wait);
+  all.erase(end, all.end());
+  return all;
 }
 
 }  // namespace penstock::ingress

@@ -22,6 +22,8 @@
 //   failure  a leaky bucket from which one leaks every kForgiveness, kept as the time at which it is empty. Above
 //            `failed_logins` every further failure blocks the address: for 1 s, then 2 s, 4 s, ... `max_retry_after`.
 //            It holds no more failures than lead to the longest block, however many there were.
+//   exempt   may be replaced at any time. What is exempt from then on is served at once, and its failures are
+//            forgotten; what is no longer exempt is counted from its next handshake on.
 //
 // What strangers choose is looked up in balanced trees: there is no hash whose collisions they could choose too.
 //
@@ -39,6 +41,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -63,6 +66,15 @@ class HandshakeLimiter {
   static constexpr Duration kBurst = std::chrono::seconds(2);
   static constexpr Duration kForgiveness = std::chrono::seconds(60);
   static constexpr Duration kFirstBlock = std::chrono::seconds(1);
+
+  // An address that has to wait.
+  struct Blocked {
+    IpAddress unit;          // where it is IPv6, the first of its /64
+    Duration wait;           // from now on
+    std::uint64_t failures;  // not forgiven yet; no more are counted than lead to the longest wait
+
+    std::string name() const;  // "203.0.113.9", "2001:db8:1:2::/64"
+  };
 
   // One handshake under way, until the ticket is destroyed. Belongs to the loop it was made for.
   class Ticket {
@@ -99,9 +111,13 @@ class HandshakeLimiter {
   // handshakes_per_address, handshake_rate.
   std::expected<Ticket, Limit> enter(EventLoop& loop, const std::optional<IpAddress>& client);
 
-  void login_failed(const IpAddress& client, TimePoint now);
+  // Who has to wait (longer) because of it, if anybody.
+  std::optional<Blocked> login_failed(const IpAddress& client, TimePoint now);
   // How long `client` has to wait before it may log in; zero if it need not.
   Duration blocked_for(const IpAddress& client, TimePoint now) const;
+
+  // From now on these are exempt, and no others.
+  void set_exempt(std::vector<Prefix> exempt);
 
   void count(Limit limit) { counters_.count(limit); }
   const LimitCounters& counters() const { return counters_; }
@@ -110,6 +126,8 @@ class HandshakeLimiter {
   std::size_t handshakes() const;  // under way
   std::size_t known_addresses() const;
   std::size_t blocked_addresses(TimePoint now) const;
+  // Those of them that have longest to wait, the longest first.
+  std::vector<Blocked> blocked(TimePoint now, std::size_t most) const;
 
  private:
   struct Address {
@@ -136,12 +154,14 @@ class HandshakeLimiter {
   void forget_some(TimePoint now);
   void forget(AddressRef address);
   Duration block_after(std::uint64_t failures) const;
+  static std::uint64_t failures_of(const Address& address, TimePoint now);
 
   const Settings settings_;
   std::uint64_t most_failures_ = 0;  // that the leaky bucket holds
   LimitCounters counters_;
 
-  mutable std::mutex mutex_;                       // of all below
+  mutable std::mutex mutex_;  // of all below
+  std::vector<Prefix> exempt_;
   std::map<std::uint64_t, Handshake> handshakes_;  // numbered in the order in which they came
   std::set<std::uint64_t> silent_;                 // of them, those that have said nothing yet
   std::uint64_t last_number_ = 0;

@@ -305,6 +305,81 @@ TEST_F(HandshakeLimiterTest, ALongestWaitOfLessThanASecondIsTheOnlyOne) {
   EXPECT_EQ(wait(limiter, "192.0.2.1"), milliseconds(300));
 }
 
+// ---- who is blocked, by name ----
+
+TEST_F(HandshakeLimiterTest, AFailureSaysWhomItBlocksForHowLongAndAfterHowMany) {
+  HandshakeLimiter& limiter = make({.failed_logins = 2});
+  const auto failed = [&](std::string_view address) { return limiter.login_failed(ip(address), loop.now()); };
+  EXPECT_FALSE(failed("192.0.2.1"));
+  EXPECT_FALSE(failed("192.0.2.1")) << "two are borne";
+  const auto third = failed("::ffff:192.0.2.1");
+  ASSERT_TRUE(third);
+  EXPECT_EQ(third->name(), "192.0.2.1");
+  EXPECT_EQ(third->wait, seconds(1));
+  EXPECT_EQ(third->failures, 3U);
+
+  for (const char* address : {"2001:db8:1:2::1", "2001:db8:1:2::2"}) EXPECT_FALSE(failed(address));
+  const auto network = failed("2001:db8:1:2:ffff::3");
+  ASSERT_TRUE(network);
+  EXPECT_EQ(network->name(), "2001:db8:1:2::/64");
+}
+
+TEST_F(HandshakeLimiterTest, AFailureThatMakesNobodyWaitLongerIsNoNews) {
+  HandshakeLimiter& limiter = make({.failed_logins = 1, .max_retry_after = seconds(2)});
+  fail(limiter, "192.0.2.1", 2);
+  EXPECT_TRUE(limiter.login_failed(ip("192.0.2.1"), loop.now())) << "two seconds";
+  EXPECT_FALSE(limiter.login_failed(ip("192.0.2.1"), loop.now())) << "two seconds are the longest";
+}
+
+TEST_F(HandshakeLimiterTest, TheListHasThoseWhoWaitLongestAndNoMoreThanAskedFor) {
+  HandshakeLimiter& limiter = make({});
+  for (int n = 1; n <= 9; ++n) fail(limiter, "192.0.2." + std::to_string(n), 5 + n);
+  ASSERT_TRUE(begin(limiter, "192.0.2.8")) << "one that is under way counts too";
+  const auto names = [&](std::size_t most) {
+    std::vector<std::string> list;
+    for (const auto& blocked : limiter.blocked(loop.now(), most)) list.push_back(blocked.name());
+    return list;
+  };
+  EXPECT_THAT(names(3), testing::ElementsAre("192.0.2.9", "192.0.2.8", "192.0.2.7"));
+  EXPECT_EQ(names(32).size(), 9U);
+  EXPECT_THAT(names(0), testing::IsEmpty());
+  loop.advance(seconds(129));
+  const auto left = limiter.blocked(loop.now(), 32);
+  ASSERT_EQ(left.size(), 1U);
+  EXPECT_EQ(left[0].wait, seconds(127));
+  EXPECT_EQ(left[0].failures, 12U) << "two of 14 are forgiven";
+}
+
+// ---- another list of those that are exempt ----
+
+TEST_F(HandshakeLimiterTest, WhoBecomesExemptIsServedAtOnceAndItsFailuresAreForgotten) {
+  HandshakeLimiter& limiter = make({.handshakes_per_address = 1});
+  ASSERT_TRUE(begin(limiter, "192.0.2.1"));
+  for (const char* address : {"192.0.2.1", "192.0.2.2", "192.0.2.3", "203.0.113.1", "2001:db8::1"})
+    fail(limiter, address, 6);
+  limiter.set_exempt({Prefix::parse("192.0.2.0/24").value(), Prefix::parse("2001:db8::/32").value()});
+  EXPECT_EQ(wait(limiter, "192.0.2.1"), Duration{});
+  EXPECT_EQ(wait(limiter, "2001:db8::1"), Duration{});
+  EXPECT_TRUE(begin(limiter, "192.0.2.1"));
+  EXPECT_EQ(limiter.blocked_addresses(loop.now()), 1U);
+  EXPECT_EQ(limiter.blocked(loop.now(), 32).front().name(), "203.0.113.1");
+  EXPECT_EQ(limiter.known_addresses(), 2U) << "the one that is blocked and the one under way";
+  held.clear();
+
+  limiter.set_exempt({});
+  EXPECT_EQ(wait(limiter, "192.0.2.1"), Duration{}) << "forgotten is forgotten";
+  EXPECT_TRUE(begin(limiter, "192.0.2.1"));
+  EXPECT_EQ(refusal(limiter, "192.0.2.1"), Limit::handshakes_per_address) << "but it is counted again";
+}
+
+TEST_F(HandshakeLimiterTest, OneExemptAddressOfAnIpv6NetworkIsServedAndTheOthersWaitOn) {
+  HandshakeLimiter& limiter = make({});
+  fail(limiter, "2001:db8::1", 6);
+  limiter.set_exempt({Prefix::parse("2001:db8::1/128").value()});
+  EXPECT_EQ(wait(limiter, "2001:db8::1"), Duration{});
+  EXPECT_EQ(wait(limiter, "2001:db8::2"), seconds(1));
+}
+
 // ---- what is remembered ----
 
 TEST_F(HandshakeLimiterTest, AnAddressIsForgottenWhenThereIsNothingToRemember) {
@@ -383,6 +458,8 @@ TEST_F(HandshakeLimiterTest, ManyThreadsMayAskAtOnce) {
         if (tickets.size() > 20) tickets.clear();
         limiter.login_failed(address, own.now());
         (void)limiter.blocked_for(address, own.now());
+        if (i % 500 == 0) limiter.set_exempt({Prefix(IpAddress::v4(0x0B000000 + i % 7), 30)});
+        if (i % 500 == 0) (void)limiter.blocked(own.now(), 5);
       }
     });
   }

@@ -16,7 +16,7 @@ enum class Limit : std::uint8_t {
   handshakes_full,         // the oldest handshake of all made room for a newer one
   handshakes_per_address,  // an address has as many under way as it may have
   handshake_rate,          // an address begins them too fast
-  proxy_header,            // a trusted proxy said nothing sensible of its client
+  proxy_header,            // a proxy that is not trusted, or said nothing sensible of its client
   login_blocked,           // an address that failed too often has to wait
   login_timeout,           // a peer did not log in in time
   queue_messages,          // a client does not read its control messages

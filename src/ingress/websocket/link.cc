@@ -21,12 +21,12 @@ constexpr std::size_t kKeptBatch = 4;
 
 }  // namespace
 
-Link::Link(Door& door, std::unique_ptr<transport::Connection> connection, session::Admission admission,
-           std::string software)
+Link::Link(Door& door, std::unique_ptr<transport::Connection> connection, session::Admission admission, Peer peer)
     : door_(&door),
       connection_(std::move(connection)),
       admission_(std::move(admission)),
-      software_(std::move(software)),
+      peer_(std::move(peer)),
+      format_(protocol::format_of(peer_.receive)),
       probe_deadline_(door.shard_->loop()) {}
 
 Link::~Link() { *alive_ = false; }
@@ -34,12 +34,13 @@ Link::~Link() { *alive_ = false; }
 router::Session* Link::session() { return attached_ ? door_->shard_->session(admission_.port) : nullptr; }
 
 void Link::start() {
-  connection_->set_max_message(Door::kMaxMessage);
+  connection_->set_max_message(format_.batches ? Door::kMaxBatch : Door::kMaxMessage);
   connection_->set_max_waiting(door_->settings_->queue_messages);
   connection_->resume(door_->shard_->loop(), door_->buffer_, door_->settings_->timing, *this);
   router::Session* session = door_->shard_->session(admission_.port);
   attached_ = session != nullptr && session->attach(*this, admission_.attachment, admission_.to_old_link);
   if (!attached_) return connection_->close(kPolicy, "the session was ended");
+  session->set_mtu(peer_.receive ? std::min(peer_.receive->mtu, door_->settings_->welcome.mtu) : Packet::kMaxSize);
   connection_->send_text(protocol::to_json(response()));
 }
 
@@ -47,7 +48,7 @@ protocol::AuthResponse Link::response() {
   protocol::AuthResponse response = door_->settings_->welcome;
   response.success = true;
   response.assigned_ip = admission_.address;
-  if (software_.empty()) {
+  if (peer_.software.empty()) {
     // A plain v1 client gets the fields of v1 and no others.
     return {.success = true,
             .assigned_ip = response.assigned_ip,
@@ -57,6 +58,7 @@ protocol::AuthResponse Link::response() {
   }
   response.assigned_ip6 = admission_.address6;
   response.lease = admission_.lease;
+  if (!peer_.receive) response.receive.reset();
   response.resumed = admission_.resumed;
   // The subnets behind others are to be sent here; its own it has.
   response.sites = session()->sites();
@@ -66,7 +68,7 @@ protocol::AuthResponse Link::response() {
 }
 
 void Link::sites_changed() {
-  if (software_.empty()) return;
+  if (peer_.software.empty()) return;
   protocol::AuthResponse now = response();
   connection_->send_text(protocol::to_json(protocol::ConfigEvent{.routes = std::move(now.routes),
                                                                  .exclude = std::move(now.exclude),
@@ -91,8 +93,21 @@ void Link::on_text(std::string_view text) {
 
 void Link::on_binary(ByteView bytes) {
   alive_seen();
+  if (format_.batches) return take_batch(bytes);
   if (bytes.size() > Packet::kMaxSize) return door_->shard_->router().drops().count(router::Drop::malformed);
+  take_packet(bytes, {});
+}
+
+// What is said of the packets is for the router to believe or not.
+void Link::take_batch(ByteView message) {
+  protocol::BatchReader reader(message);
+  while (const auto entry = reader.next()) take_packet(entry->packet, entry->offload);
+  if (reader.malformed()) door_->shard_->router().drops().count(router::Drop::malformed);
+}
+
+void Link::take_packet(ByteView bytes, const Offload& offload) {
   received_.push_back(Packet::copy_of(bytes));
+  received_.back().offload = offload;
   if (received_.size() == kMaxBatch) on_turn_end();
 }
 
@@ -107,7 +122,7 @@ void Link::on_turn_end() {
 }
 
 void Link::on_idle() {
-  for (PacketBatch* batch : {&received_, &sending_}) {
+  for (PacketBatch* batch : {&received_, &sending_, &scratch_}) {
     if (batch->empty() && batch->capacity() > kKeptBatch) PacketBatch().swap(*batch);
   }
   if (router::Session* session = this->session()) session->release_idle_memory();
@@ -125,8 +140,11 @@ void Link::packets_waiting() {
 void Link::pump() {
   router::Session* session = this->session();
   while (session != nullptr && session->has_packets() && connection_->writable()) {
-    session->take(sending_, kBurst);
-    connection_->send_packets(sending_);
+    const std::size_t burst = connection_->burst();
+    session->take(sending_, burst, burst);
+    const std::size_t too_big = protocol::adapt(sending_, format_, scratch_);
+    if (too_big != 0) door_->shard_->router().drops().count(router::Drop::too_big, too_big);
+    connection_->send_packets(sending_, format_);
     sending_.clear();
   }
 }
@@ -151,7 +169,8 @@ void Link::end(std::string_view reason) {
 void Link::say_goodbye() { close(kGoingAway, "the gateway is shutting down"); }
 
 void Link::close(std::uint16_t code, std::string_view reason) {
-  if (!software_.empty()) connection_->send_text(protocol::to_json(protocol::Goodbye{.reason = std::string(reason)}));
+  if (!peer_.software.empty())
+    connection_->send_text(protocol::to_json(protocol::Goodbye{.reason = std::string(reason)}));
   connection_->close(code, reason);
 }
 

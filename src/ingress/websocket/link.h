@@ -1,10 +1,11 @@
 // The transport connection of an admitted session: WebSocket messages to packets and back.
 //
 //   socket --> Connection --on_binary--> [ batch ] --turn's end--> router (source guard, routes)
-//   socket <-- Connection <--send_packets-- pump() <--take-- the session's queue <-- router
+//   socket <-- Connection <--send_packets-- pump() <--adapt-- <--take-- the session's queue <-- router
 //
 // Packets are taken from the session's queue only while the socket takes bytes, a burst at a time, so what waits stays
-// in that bounded queue where it can be dropped fairly, and not in the kernel or in TLS records.
+// in that bounded queue where it can be dropped fairly, and not in the kernel or in TLS records. Super-packets go out
+// whole to a client that takes them, and as the packets that they stand for to any other (protocol/batch.h).
 //
 //   STARTED --session attached--> ATTACHED --end() or closed--> ENDED
 //
@@ -23,13 +24,10 @@ namespace penstock::ingress {
 
 class Link final : public transport::Connection::Handler, public router::SessionLink {
  public:
-  // Bytes of packets that go into the socket at a time: enough to fill its buffer and many TLS records.
-  static constexpr std::size_t kBurst = 128 * 1024;
   // Packets that are gathered before the router gets them.
   static constexpr std::size_t kMaxBatch = 256;
 
-  Link(Door& door, std::unique_ptr<transport::Connection> connection, session::Admission admission,
-       std::string software);
+  Link(Door& door, std::unique_ptr<transport::Connection> connection, session::Admission admission, Peer peer);
   ~Link();
 
   // Attaches to the session and tells the client; or, when the session is gone or a later link has it, closes.
@@ -54,6 +52,8 @@ class Link final : public transport::Connection::Handler, public router::Session
 
   protocol::AuthResponse response();
   router::Session* session();
+  void take_batch(ByteView message);
+  void take_packet(ByteView bytes, const Offload& offload);
   void pump();
   void alive_seen() {
     if (!probes_.empty()) answer_probes(true);
@@ -64,11 +64,13 @@ class Link final : public transport::Connection::Handler, public router::Session
   Door* door_;
   std::unique_ptr<transport::Connection> connection_;
   session::Admission admission_;
-  std::string software_;  // empty: a plain v1 client, which gets no extension
+  Peer peer_;
+  protocol::Format format_;  // what the client takes
   bool attached_ = false;
   bool pump_posted_ = false;
   PacketBatch received_;
   PacketBatch sending_;
+  PacketBatch scratch_;
   std::vector<std::move_only_function<void(bool)>> probes_;  // all wait for the same sign of life
   Timer probe_deadline_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // asked by the posted pump

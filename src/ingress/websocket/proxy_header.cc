@@ -132,6 +132,13 @@ Result<ProxyHeader> parse_binary(ByteView header) {
 
 }  // namespace
 
+Opening opening_of(ByteView said) {
+  for (const std::string_view start : {kLineStart, kSignature}) {
+    if (may_begin_with(said, start)) return said.size() < start.size() ? Opening::undecided : Opening::proxy_header;
+  }
+  return Opening::something_else;
+}
+
 Result<ProxyHeaderParser::Progress> ProxyHeaderParser::next(ByteQueue& in) {
   if (refused_) return std::unexpected(*refused_);
   if (done_) return Progress::done;

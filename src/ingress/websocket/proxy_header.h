@@ -9,7 +9,7 @@
 //
 // The header is optional here, so that one listener serves with and without it: whatever does not begin like one (TLS,
 // a plain HTTP request) is left in the queue untouched. Only trusted peers may be asked at all, which is the caller's
-// to know; from anybody else a header is bytes like others, and no TLS.
+// to know; of anybody else opening_of() tells whether it tries.
 //
 // Bounds      waits for at most 107 bytes (v1) or 16 + kMaxLength (v2) and keeps nothing but the result.
 // Threads     one.
@@ -31,6 +31,10 @@ struct ProxyHeader {
   // a datagram, and then the proxy speaks for itself (a health check).
   std::optional<Endpoint> client;
 };
+
+// What bytes may be the beginning of; none at all may be of a header.
+enum class Opening : std::uint8_t { undecided, proxy_header, something_else };
+Opening opening_of(ByteView said);
 
 class ProxyHeaderParser {
  public:

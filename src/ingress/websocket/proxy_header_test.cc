@@ -174,5 +174,16 @@ TEST(ProxyHeader, AnyPiecesGiveTheSameAndWhatFollowsStays) {
   }
 }
 
+TEST(ProxyHeader, ItsOpeningIsToldFromATlsClientsAndAnHttpClientsAsSoonAsTheyDiffer) {
+  using namespace std::string_view_literals;
+  const auto opening = [](std::string_view said) { return opening_of(as_bytes(said)); };
+  for (const auto said : {""sv, "P"sv, "PROXY"sv, "\r\n\r\n"sv, "\r\n\r\n\0\r\nQUIT"sv})
+    EXPECT_EQ(opening(said), Opening::undecided) << said;
+  for (const auto said : {"PROXY "sv, "PROXY nonsense"sv, "\r\n\r\n\0\r\nQUIT\n"sv, "\r\n\r\n\0\r\nQUIT\n\x21\x11"sv})
+    EXPECT_EQ(opening(said), Opening::proxy_header) << said;
+  for (const auto said : {"\x16\x03\x01"sv, "GET / HTTP/1.1"sv, "POST /"sv, "PROXY:"sv, "\r\n\r\nGET"sv})
+    EXPECT_EQ(opening(said), Opening::something_else) << said;
+}
+
 }  // namespace
 }  // namespace penstock::ingress

@@ -1,0 +1,230 @@
+#!/usr/bin/python3
+"""How one gateway serves two clients: whether it shares evenly, and whether a slow one costs the other anything.
+
+    bench/compare/fairness.py --build DIR [--rounds 20] [--seconds 2] [--json FILE]      (as root)
+
+      gateway wire1 -------------------------- wire0 first
+      gateway wire2 --[ tbf, 5 Mbit/s ]------- wire0 second      only in the second part
+
+1. Both clients' streams at once, up and then down: the smaller throughput to the larger.
+2. The first client's throughput while the second downloads over its slow line, and while it does not, in turn, the one
+   first in even rounds and the other in odd ones; what the gateway's memory does meanwhile, and the second's pings.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import statistics
+import sys
+import tempfile
+import time
+
+import measures
+import report
+from hosts import Failure, Lab, certificates, wait_for
+from run import common_arguments, machine, prepare, say, versions
+from subjects import INNER, STARTING, PenstockClients
+
+SLOW_LINE = ["tbf", "rate", "5mbit", "burst", "32kbit", "latency", "50ms"]
+BULK_PORT = 5300
+UNDER_WAY = 500_000  # bytes by which a download has filled what queues there are
+RESAMPLES = 2000
+
+
+class Place:
+    """A gateway with two clients that have logged in."""
+
+    def __init__(self, lab, options):
+        penstock = PenstockClients("penstock", "Penstock", options.penstock)
+        self.hosts = [lab.client("first"), lab.client("second")]
+        self.lab, self.gateway = lab, penstock.start_gateway(lab)
+        self.clients = [penstock.start_client(lab, host)[0] for host in self.hosts]
+        self.tunnels = [measures.Tunnel(host, lab.gateway, INNER) for host in self.hosts]
+        for host in self.hosts:
+            host.wait_ping(INNER, STARTING)
+
+    def slow_second(self):
+        """Both ends of its wire, so that up is as slow as down."""
+        second = self.hosts[1]
+        for host, wire in ((self.lab.gateway, second.gateway_wire), (second, second.wire)):
+            host.run("tc", "qdisc", "add", "dev", wire, "root", *SLOW_LINE)
+
+
+def shared(place, direction, seconds):
+    """Both at once: Mbit/s of each."""
+    backwards = ["-R"] if direction == "down" else []
+    streams = []
+    try:
+        for number, tunnel in enumerate(place.tunnels):
+            streams.append(measures.Stream(tunnel, seconds, backwards, measures.PORT + number))
+        return [measures.mbits(stream.result()["sum_received"]) for stream in streams]
+    finally:
+        for stream in streams:
+            stream.stop()
+
+
+def sharing(place, options):
+    found = {}
+    for direction in ("up", "down"):
+        rates = []
+        for number in range(options.sharing_rounds):
+            rates.append(shared(place, direction, options.sharing_seconds))
+            say(f"both {direction} {number + 1}: {rates[-1][0]:.0f} and {rates[-1][1]:.0f} Mbit/s")
+        found[direction] = {"mbits": rates, "smaller_to_larger": report.spread([min(r) / max(r) for r in rates])}
+    return found
+
+
+class Download:
+    """The second client's, for as long as the block lasts."""
+
+    def __init__(self, place, seconds):
+        self.place, self.seconds = place, seconds
+
+    def __enter__(self):
+        # Longer than it may be needed; it is stopped.
+        self.stream = measures.Stream(self.place.tunnels[1], self.seconds + 3 * measures.GRACE, ["-R"], BULK_PORT)
+        try:
+            begun = self.received()
+            wait_for(lambda: self.received() > begun + UNDER_WAY, STARTING, "the slow client's download runs")
+        except BaseException:
+            self.stream.stop()
+            raise
+        return self
+
+    def received(self):
+        second = self.place.hosts[1]
+        return int(second.run("cat", f"/sys/class/net/{second.wire}/statistics/rx_bytes"))
+
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None:
+                self.stream.check_running()
+        finally:
+            self.stream.stop()
+
+
+def first_throughput(place, direction, seconds):
+    return measures.single(place.tunnels[0], direction, seconds)[direction]
+
+
+def beside_a_slow_one(place, options):
+    rounds = []
+    for number in range(options.rounds):
+        one = {}
+        for kind in ("without", "with") if number % 2 else ("with", "without"):
+            if kind == "without":
+                one["without"] = first_throughput(place, options.direction, options.seconds)
+            else:
+                with Download(place, options.seconds):
+                    one["with"] = first_throughput(place, options.direction, options.seconds)
+                    one["resident"] = measures.resident(place.gateway.pid)
+        say(f"round {number + 1}: the first {options.direction} {one['without']:.0f} Mbit/s, "
+            f"{one['with']:.0f} beside the slow one; gateway {one['resident'] / 2**20:.1f} MiB")
+        rounds.append(one)
+    return rounds
+
+
+def second_pings(place, seconds):
+    """Of the slow client: while nothing goes on, and while it downloads."""
+    count = max(50, round(seconds / measures.PING_INTERVAL))
+    found = {}
+
+    def pings():
+        times, lost = measures.ping(place.hosts[1], INNER, count)
+        return {"p50": measures.percentile(times, 0.5), "p99": measures.percentile(times, 0.99),
+                "lost": lost / (lost + len(times))}
+
+    time.sleep(2)  # until what is left of the last download has gone
+    found["idle"] = pings()
+    with Download(place, measures.ping_deadline(count)):
+        found["load"] = pings()
+    return found
+
+
+def difference(rounds):
+    """Of with to without within each round: its median, and where that lies in 95 of 100 resamples of the rounds."""
+    changes = [one["with"] / one["without"] - 1 for one in rounds]
+    chance = random.Random(1)
+    medians = sorted(statistics.median(chance.choices(changes, k=len(changes))) for _ in range(RESAMPLES))
+    return {"median": statistics.median(changes), "low": medians[int(0.025 * RESAMPLES)],
+            "high": medians[int(0.975 * RESAMPLES) - 1], "each": changes}
+
+
+def print_report(found):
+    if "sharing" in found:
+        rows = [[direction, report.with_spread(part["smaller_to_larger"])] for direction, part in found["sharing"].items()]
+        print("\n" + report.table(["two clients at once, smaller to larger", "median (min-max)"], rows))
+    if "slow" in found:
+        slow = found["slow"]
+        rows = [[f"first client {slow['direction']}, Mbit/s, {kind} the download", report.with_spread(slow[kind])]
+                for kind in ("without", "with")]
+        change = slow["difference"]
+        rows += [["difference, %", f"{100 * change['median']:+.1f} ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})"],
+                 ["gateway's resident memory, MiB, before", report.number(slow["resident_before"] / 2**20)],
+                 ["the same during the downloads",
+                  report.with_spread({k: v / 2**20 if k != "rounds" else v for k, v in slow["resident"].items()})]]
+        rows += [[f"slow client's ping p50/p99, ms, {load}", f"{report.number(p['p50'])}/{report.number(p['p99'])}"
+                  f" ({100 * p['lost']:.1f} % lost)"] for load, p in slow.get("second_ping", {}).items()]
+        print("\n" + report.table(["beside a client of 5 Mbit/s", "median (min-max)"], rows))
+    facts = found["machine"]
+    print(f"\n{facts['kernel']}, {facts['cpu']}, {facts['cores']} cores, load before {facts['load_before']:.2f}; "
+          f"{facts['congestion']}")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    common_arguments(parser)
+    parser.add_argument("--rounds", type=int, default=20, help="beside the slow client")
+    parser.add_argument("--seconds", type=float, default=2, help="of each throughput in them")
+    parser.add_argument("--direction", choices=["up", "down"], default="down", help="of the first client's stream in them")
+    parser.add_argument("--sharing-rounds", type=int, default=3)
+    parser.add_argument("--sharing-seconds", type=float, default=5)
+    parser.add_argument("--quick", action="store_true", help="two rounds beside the slow client, one of sharing of 2 s")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.sharing_rounds, options.sharing_seconds = 2, 1, 2
+    if min(options.rounds, options.sharing_rounds) < 1 or not 1 <= min(options.seconds, options.sharing_seconds) <= 600:
+        parser.error("at least one round, of 1 to 600 s")
+    return options
+
+
+def main():
+    options = arguments()
+    prepare(options)
+    found = {"machine": {**machine(), "versions": versions(["iperf3", "iproute2"], options.penstock)}}
+    exit_code = 0
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-keys-") as name:
+        keys = pathlib.Path(name)
+        keys.chmod(0o755)
+        try:
+            certificates(keys)
+            with Lab(options.tools, keys, options.congestion) as lab:
+                try:
+                    place = Place(lab, options)
+                    found["machine"]["congestion"] = lab.congestion_in_use
+                    found["sharing"] = sharing(place, options)
+                    place.slow_second()
+                    before = measures.resident(place.gateway.pid)
+                    rounds = beside_a_slow_one(place, options)
+                    found["slow"] = {
+                        "direction": options.direction, "line": " ".join(SLOW_LINE), "rounds": rounds,
+                        **{kind: report.spread([one[kind] for one in rounds]) for kind in ("without", "with", "resident")},
+                        "difference": difference(rounds), "resident_before": before}
+                    found["slow"]["second_ping"] = second_pings(place, 2 * options.seconds)
+                except Failure as failure:
+                    exit_code = 1
+                    say(f"failed: {failure}")
+                    for log, tail in lab.logs().items():
+                        say(f"  {log}:", *(f"\n    {line}" for line in tail.splitlines()))
+        except KeyboardInterrupt:
+            exit_code = 130
+    found["machine"].setdefault("congestion", options.congestion)
+    print_report(found)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

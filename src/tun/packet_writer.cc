@@ -1,0 +1,63 @@
+#include "tun/packet_writer.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "packet/super_packet.h"
+#include "tun/vnet_header.h"
+
+namespace penstock::tun {
+namespace {
+
+std::size_t most_segments(Offload::Gso gso) {
+  const bool udp = gso == Offload::Gso::udp4 || gso == Offload::Gso::udp6;
+  return udp ? kMaxUdpSegments : kMaxTcpSegments;
+}
+
+}  // namespace
+
+bool PacketWriter::write(Packet& packet) {
+  if (packet.empty()) return false;
+  bool taken = true;
+  // Also where it is segmented at once: a hostile segment size is not to cost memory for all segments together.
+  const std::size_t most = most_segments(packet.offload.gso);
+  while (segments_of(packet) > most) {
+    Packet piece = split_front(packet, most);
+    taken = write_piece(piece) && taken;
+  }
+  return write_piece(packet) && taken;
+}
+
+bool PacketWriter::write_piece(Packet& piece) {
+  const Offload::Gso kind = piece.offload.gso;
+  if (kind != Offload::Gso::none && segments_of(piece) == 1) {
+    piece.offload.gso = Offload::Gso::none;
+    piece.offload.segment_size = 0;
+  }
+  if (piece.offload.gso == Offload::Gso::none) return hand_over(piece) == 0;
+  if (!takes_.has(kind)) return write_in_segments(piece);
+
+  const int error = hand_over(piece);
+  if (error == 0) taken_.add(kind);
+  if (error != EINVAL) return error == 0;
+  ++refused_whole_;
+  if (!taken_.has(kind)) takes_.remove(kind);
+  return write_in_segments(piece);
+}
+
+bool PacketWriter::write_in_segments(Packet& piece) {
+  segments_.clear();
+  segment(std::move(piece), segments_);
+  bool taken = true;
+  for (Packet& packet : segments_) taken = hand_over(packet) == 0 && taken;
+  segments_.clear();
+  return taken;
+}
+
+int PacketWriter::hand_over(Packet& packet) {
+  if (with_header_) return sink_(put_vnet_header(packet));
+  finish_checksum(packet);
+  return sink_(packet.bytes());
+}
+
+}  // namespace penstock::tun
