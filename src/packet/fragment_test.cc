@@ -22,7 +22,7 @@ std::string counting(std::size_t size) {
 }
 
 // An IPv4 packet with IP options in front of its payload.
-Packet with_options(std::string options, std::string_view payload) {
+Packet with_options(const std::string& options, std::string_view payload) {
   Packet packet = ip_packet("10.0.0.2", "10.0.0.3", options + std::string(payload));
   const auto bytes = packet.mutable_bytes();
   bytes[0] = static_cast<std::uint8_t>(0x45 + options.size() / 4);

@@ -24,7 +24,7 @@ struct Tcp {
   std::string options;
   bool v6 = false;
   std::uint8_t flags = kSyn;
-  std::string data = {};
+  std::string data;
 };
 
 // With a good checksum; `options` are padded with zeros to whole words.
@@ -82,10 +82,14 @@ TEST(Mss, IsFoundAmongOtherOptionsAtEvenAndOddPlaces) {
   for (const std::string& before :
        {"\1"s, "\1\1"s, window_scale, window_scale + "\1", "\4\2"s, timestamps, "\1" + timestamps}) {
     for (std::uint32_t said = 1241; said < 0x10000; said += 97) {
-      Packet packet =
-          segment_of({.options = before + mss(static_cast<std::uint16_t>(said)) + window_scale, .data = "odd"});
+      const auto options_with = [&](std::uint32_t size) {
+        std::string options = before;
+        options += mss(static_cast<std::uint16_t>(size));
+        return options.append(window_scale);
+      };
+      Packet packet = segment_of({.options = options_with(said), .data = "odd"});
       ASSERT_TRUE(clamp_mss(packet, 1280));
-      ASSERT_EQ(options_of(packet).substr(0, before.size() + 7), before + mss(1240) + window_scale);
+      ASSERT_EQ(options_of(packet).substr(0, before.size() + 7), options_with(1240));
       ASSERT_TRUE(checksum_is_good(packet)) << before.size() << ' ' << said;
     }
   }

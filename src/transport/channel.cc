@@ -158,22 +158,30 @@ Result<void> Channel::send_packets(std::span<const Packet> packets, const protoc
   return sent;
 }
 
-// One binary message of `bytes` payload, masked as it is put together.
+// One binary message of `bytes` payload, masked on its way in where it has to be.
 void Channel::stage(std::span<const Packet> packets, std::size_t bytes, bool batches) {
-  const std::uint32_t key = role_ == websocket::Role::client ? random_->next32() : 0;
-  std::uint8_t* at = staging_.prepare(websocket::kMaxFrameHeader + bytes).data();
-  const std::size_t header = websocket::write_frame_header(at, role_, websocket::Opcode::binary, bytes, key);
-  std::uint8_t* const payload = at + header;
-  at = payload;
+  const bool masked = role_ == websocket::Role::client;
+  const std::uint32_t key = masked ? mask_keys_.next(*random_) : 0;
+  std::uint8_t* const frame = staging_.prepare(websocket::kMaxFrameHeader + bytes).data();
+  const std::size_t header = websocket::write_frame_header(frame, role_, websocket::Opcode::binary, bytes, key);
+  std::uint8_t* const payload = frame + header;
+  std::size_t at = 0;
+  const auto put = [&](ByteView part) {
+    if (masked) {
+      websocket::copy_masked(payload + at, part, key, at);
+    } else {
+      std::memcpy(payload + at, part.data(), part.size());
+    }
+    at += part.size();
+  };
   for (const Packet& packet : packets) {
     if (batches) {
-      protocol::write_entry_header(at, packet);
-      at += protocol::kEntryHeader;
+      std::array<std::uint8_t, protocol::kEntryHeader> entry;
+      protocol::write_entry_header(entry.data(), packet);
+      put(entry);
     }
-    std::memcpy(at, packet.bytes().data(), packet.size());
-    at += packet.size();
+    put(packet.bytes());
   }
-  if (role_ == websocket::Role::client) websocket::apply_mask({payload, bytes}, key);
   staging_.commit(header + bytes);
 }
 

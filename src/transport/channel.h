@@ -113,6 +113,7 @@ class Channel {
   std::unique_ptr<websocket::ResponseParser> response_;
   UpgradeJudge judge_;
   websocket::MessageDecoder decoder_;
+  websocket::MaskKeys mask_keys_;
   ByteQueue plain_;    // decrypted, not yet decoded
   ByteQueue staging_;  // frames on their way into TLS records
   ByteQueue output_;   // only without an engine

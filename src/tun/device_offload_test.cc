@@ -183,6 +183,8 @@ struct Ends {
   OffloadMode receiver;
   bool ipv6;
 };
+// GoogleTest looks for this name.
+// NOLINTNEXTLINE(readability-identifier-naming)
 void PrintTo(const Ends& ends, std::ostream* out) { *out << ends.name; }
 
 class TcpTest : public DeviceOffloadTest, public testing::WithParamInterface<Ends> {

@@ -7,6 +7,7 @@
 // bits are always zero. The opening handshake is upgrade.h; when to ping, to answer and to close is the link's affair.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -51,6 +52,25 @@ std::size_t write_frame_header(std::uint8_t* at, Role role, Opcode opcode, std::
                                std::uint32_t mask_key);
 // Section 5.3: masks or unmasks `bytes`, which stand `offset` bytes into the payload.
 void apply_mask(MutableByteView bytes, std::uint32_t mask_key, std::size_t offset = 0);
+// The same of a copy at `to`, in one pass.
+void copy_masked(std::uint8_t* to, ByteView bytes, std::uint32_t mask_key, std::size_t offset = 0);
+
+// Fresh masking keys, drawn many at a time: asking the system's generator costs more than masking a small frame does.
+class MaskKeys {
+ public:
+  std::uint32_t next(Random& random) {
+    if (left_ == 0) {
+      random.fill({reinterpret_cast<std::uint8_t*>(keys_.data()), sizeof keys_});
+      left_ = keys_.size();
+    }
+    // A key that was used is known to the peer; one to come must not be.
+    return keys_[--left_];
+  }
+
+ private:
+  std::array<std::uint32_t, 32> keys_{};
+  std::size_t left_ = 0;
+};
 
 // Appends one final frame. A client masks with a fresh key from `random` (sections 5.1, 5.3). Control frames: at most
 // kMaxControlPayload.
