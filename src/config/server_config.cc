@@ -82,6 +82,7 @@ void read_limits(Section section, ServerConfig::Limits& out) {
   section.value("failed_logins", out.failed_logins, form::count(1, kMost));
   section.value("max_retry_after", out.max_retry_after, form::duration(1s, 24h));
   section.value("sessions_per_token", out.sessions_per_token, form::count(1, kMost));
+  section.value("queue_memory", out.queue_memory, form::size(std::uint64_t{1} << 20, std::uint64_t{1} << 40));
   section.value("open_files", out.open_files, form::count(0, 100'000'000));
   section.list("exempt", out.exempt, form::prefix);
   if (out.open_files != 0 && out.open_files < 64)

@@ -64,8 +64,9 @@ struct ServerConfig {
     std::uint32_t failed_logins = 5;            // of an address, one forgiven a minute; then it has to wait
     std::chrono::milliseconds max_retry_after = std::chrono::minutes(5);
     std::uint32_t sessions_per_token = 64;
-    std::uint32_t open_files = 0;  // 0: as many as the system lets the process have
-    std::vector<Prefix> exempt;    // from the limits per address
+    std::uint64_t queue_memory = std::uint64_t{256} << 20;  // bytes of packets that wait, for all clients together
+    std::uint32_t open_files = 0;                           // 0: as many as the system lets the process have
+    std::vector<Prefix> exempt;                             // from the limits per address
   } limits;
 
   // Whose process it becomes once everything that takes root is open.
@@ -96,7 +97,7 @@ struct ServerConfig {
     std::chrono::milliseconds keepalive = std::chrono::seconds(20);
     std::chrono::milliseconds link_timeout = std::chrono::seconds(60);
     // What may wait for one client: memory for packets, packets, control messages.
-    std::uint64_t queue = std::uint64_t{1} << 20;  // bytes
+    std::uint64_t queue = std::uint64_t{8} << 20;  // bytes
     std::uint32_t queue_packets = 4096;
     std::uint32_t queue_messages = 256;
   } session;

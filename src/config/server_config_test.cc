@@ -47,7 +47,7 @@ TEST(ServerConfig, DefaultsNeedOnlyACertificate) {
   EXPECT_EQ(config->session.grace, 5min);
   EXPECT_EQ(config->session.keepalive, 20s);
   EXPECT_EQ(config->session.link_timeout, 60s);
-  EXPECT_EQ(config->session.queue, 1048576U);
+  EXPECT_EQ(config->session.queue, 8388608U);
   EXPECT_EQ(config->session.queue_packets, 4096U);
   EXPECT_EQ(config->session.queue_messages, 256U);
   EXPECT_THAT(config->server.listen_http, IsEmpty());

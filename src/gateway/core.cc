@@ -102,6 +102,7 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
                                           session::Options{.grace = config.session.grace,
                                                            .queue_bytes = config.session.queue,
                                                            .queue_packets = config.session.queue_packets,
+                                                           .queue_memory = config.limits.queue_memory,
                                                            .sessions_per_token = config.limits.sessions_per_token});
 
   core->limiter_ = std::make_unique<ingress::HandshakeLimiter>(

@@ -23,6 +23,11 @@
 
 namespace penstock::net {
 
+struct Way {
+  std::uint64_t rate = 0;  // what it takes, in bytes a second; 0: not known yet
+  std::size_t unsent = 0;  // bytes that were written and wait for their first turn on it
+};
+
 class StreamSocket {
  public:
   StreamSocket() = default;
@@ -41,11 +46,10 @@ class StreamSocket {
   virtual void when_readable(Task task) = 0;
   virtual void when_writable(Task task) = 0;
 
-  // How fast the way to the peer takes bytes, in bytes a second, as the system estimates it from what was acknowledged;
-  // 0: it does not know. Cheap, but a system call.
-  virtual std::uint64_t delivery_rate() const { return 0; }
-  // From now on the socket counts as writable only while fewer than `bytes` in the system wait for their first turn on
-  // the way, beside those that are on it.
+  // The way to the peer, as far as the system knows it. Cheap, but a system call.
+  virtual std::optional<Way> way() const { return std::nullopt; }
+  // From now on the socket becomes writable again (when_writable) only when fewer than `bytes` are unsent. That it
+  // takes more before is the system's affair: it fills what it has begun, 64 KiB or so.
   virtual void set_unsent_limit(std::size_t /*bytes*/) {}
 
   // Tells the peer that no more bytes will come; reading goes on.

@@ -67,7 +67,7 @@ TcpSocket::TcpSocket(EventLoop& loop, FileDescriptor fd) : SystemSocket(loop, st
   set_option(descriptor(), IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
-std::uint64_t TcpSocket::delivery_rate() const { return tcp_delivery_rate(descriptor()); }
+std::optional<Way> TcpSocket::way() const { return tcp_way(descriptor()); }
 
 void TcpSocket::set_unsent_limit(std::size_t bytes) {
   set_option(descriptor(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(bytes));

@@ -27,7 +27,7 @@ class TcpSocket final : public SystemSocket {
  public:
   // `fd` is connected and non-blocking.
   TcpSocket(EventLoop& loop, FileDescriptor fd);
-  std::uint64_t delivery_rate() const override;
+  std::optional<Way> way() const override;
   void set_unsent_limit(std::size_t bytes) override;
 };
 

@@ -3,12 +3,14 @@
 // In a file of its own because linux/tcp.h and netinet/tcp.h cannot be included together.
 #pragma once
 
-#include <cstdint>
+#include <optional>
+
+#include "net/stream_socket.h"
 
 namespace penstock::net {
 
-// Bytes a second, from what was acknowledged; 0: not known. The larger of the last measured rate and of window by
-// round trip time, since a connection that had little to send measures little.
-std::uint64_t tcp_delivery_rate(int socket);
+// The rate is window by round trip time. Not tcpi_delivery_rate: a connection that had little to send measures little
+// there, and one whose acknowledgements come in bunches measures ten times too much.
+std::optional<Way> tcp_way(int socket);
 
 }  // namespace penstock::net

@@ -1,5 +1,7 @@
 #include "router/session.h"
 
+#include <algorithm>
+
 #include "base/result.h"
 #include "packet/super_packet.h"
 
@@ -12,6 +14,10 @@ Session::Session(SessionSpec spec, DropCounters& drops, const Clock& clock)
       queue_(spec_.queue_key, spec_.queue_bytes, spec_.queue_packets) {
   PENSTOCK_ASSERT(spec_.usage != nullptr);
   for (const Prefix& prefix : spec_.prefixes) guard_.add(prefix);
+}
+
+Session::~Session() {
+  if (spec_.queue_budget) spec_.queue_budget->change(queued_, 0);
 }
 
 void Session::set_sites(std::vector<Prefix> sites) {
@@ -75,6 +81,8 @@ void Session::send(PacketBatch& batch) {
 void Session::enqueue(PacketBatch& batch) {
   const bool was_empty = queue_.empty();
   const TimePoint now = clock_->now();
+  if (const auto& budget = spec_.queue_budget)
+    queue_.set_max_bytes(budget->spent() ? std::min(spec_.queue_bytes, QueueBudget::kWhenSpent) : spec_.queue_bytes);
   for (Packet& packet : batch) queue_.push(std::move(packet), now);
   batch.clear();
   settle_queue();
@@ -86,7 +94,10 @@ void Session::settle_queue() {
   const auto [dropped_full, dropped_aqm, marked] = queue_.take_losses();
   if (dropped_full != 0) drops_->count(Drop::queue_full, dropped_full);
   if (dropped_aqm != 0) drops_->count(Drop::queue_delay, dropped_aqm);
-  spec_.usage->queued_bytes.store(queue_.size_bytes(), std::memory_order_relaxed);
+  const std::size_t bytes = queue_.size_bytes();
+  if (spec_.queue_budget) spec_.queue_budget->change(queued_, bytes);
+  queued_ = bytes;
+  spec_.usage->queued_bytes.store(bytes, std::memory_order_relaxed);
 }
 
 void Session::flood(std::span<const Packet> packets) {

@@ -30,6 +30,7 @@
 #include "router/meter.h"
 #include "router/port.h"
 #include "router/port_id.h"
+#include "router/queue_budget.h"
 #include "router/source_guard.h"
 
 namespace penstock::router {
@@ -64,15 +65,19 @@ struct SessionSpec {
   std::vector<Prefix> prefixes;  // its addresses (/32, /128)
   std::size_t queue_bytes = 0;   // bounds of the queue towards it
   std::size_t queue_packets = std::numeric_limits<std::size_t>::max();
-  FlowHashKey queue_key;         // secret
-  std::shared_ptr<Usage> usage;  // shared with the registry; never null
-  std::uint32_t member = 0;      // whose it is, as access rules count (access_policy.h)
+  FlowHashKey queue_key;                      // secret
+  std::shared_ptr<QueueBudget> queue_budget;  // of all sessions together; null: no bound but its own
+  std::shared_ptr<Usage> usage;               // shared with the registry; never null
+  std::uint32_t member = 0;                   // whose it is, as access rules count (access_policy.h)
 };
 
 class Session final : public Port {
  public:
   // `drops` and `clock` outlive it.
   Session(SessionSpec spec, DropCounters& drops, const Clock& clock);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   const SessionSpec& spec() const { return spec_; }
   SessionId id() const { return spec_.id; }
@@ -124,6 +129,7 @@ class Session final : public Port {
   std::unique_ptr<AccessGate> gate_;
   TokenBucket discovery_;
   FlowQueue queue_;
+  std::size_t queued_ = 0;  // bytes that the budget knows of
   std::size_t mtu_ = Packet::kMaxSize;
   SessionLink* link_ = nullptr;
   std::uint64_t attachment_ = 0;

@@ -145,6 +145,37 @@ TEST_F(SessionTest, WhatStoodForTooLongIsDroppedFromTheHeadAndCountedAsDelay) {
   EXPECT_EQ(drops.of(Drop::queue_full), 0U);
 }
 
+TEST_F(SessionTest, WhileTheBudgetOfAllIsSpentWhoHoldsMostLosesAndWhoHoldsLittleGoesOn) {
+  const auto budget = std::make_shared<QueueBudget>(1 << 20);
+  const auto open = [&](std::uint32_t slot) {
+    return std::make_unique<Session>(SessionSpec{.id = {.slot = slot, .generation = 1},
+                                                 .name = "one",
+                                                 .prefixes = {},
+                                                 .queue_bytes = 4 << 20,
+                                                 .queue_budget = budget,
+                                                 .usage = usage},
+                                     drops, clock);
+  };
+  FakeLink other;
+  auto greedy = open(2);
+  auto modest = open(3);
+  ASSERT_TRUE(greedy->attach(link, 1, ""));
+  ASSERT_TRUE(modest->attach(other, 1, ""));
+  const auto send = [](Session& to) {
+    auto batch = batch_of(ip_packet("10.0.0.9", "10.0.0.2", std::string(980, 'x')));
+    to.send(batch);
+  };
+  while (!budget->spent()) send(*greedy);
+  send(*modest);
+  EXPECT_EQ(drops.of(Drop::queue_full), 0U);
+  send(*greedy);
+  EXPECT_LE(greedy->queued_bytes(), QueueBudget::kWhenSpent);
+  EXPECT_FALSE(budget->spent());
+  greedy.reset();
+  modest.reset();
+  EXPECT_EQ(budget->used(), 0U);
+}
+
 TEST_F(SessionTest, ALaterLinkEndsTheOneBeforeAndAnEarlierOneIsTurnedAway) {
   FakeLink newer;
   ASSERT_TRUE(session.attach(link, 1, ""));

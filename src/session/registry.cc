@@ -56,6 +56,7 @@ Registry::Registry(std::vector<Shard*> shards, Random& random, router::AddressPo
       state_(&state),
       options_(options),
       queue_key_{.first = random.next64(), .second = random.next64()},
+      queue_budget_(std::make_shared<router::QueueBudget>(options.queue_memory)),
       strangers_refused_(home(), "more logins refused"),
       clients_refused_(home(), "more logins of clients refused"),
       expiry_(home()),
@@ -285,6 +286,7 @@ void Registry::admit(const Login& login, Record& record, bool resumed) {
                            .queue_bytes = options_.queue_bytes,
                            .queue_packets = options_.queue_packets,
                            .queue_key = queue_key_,
+                           .queue_budget = queue_budget_,
                            .usage = record.usage,
                            .member = lan_.member(record.credential->name)};
   Shard* shard = shards_[record.shard];

@@ -83,7 +83,8 @@ struct Options {
   Duration grace = std::chrono::minutes(5);
   std::size_t queue_bytes = 1024 * 1024;  // towards each session
   std::size_t queue_packets = 4096;
-  std::size_t sessions_per_token = 256;  // of one credential, detached ones too
+  std::size_t queue_memory = std::size_t{256} << 20;  // towards all of them together
+  std::size_t sessions_per_token = 256;               // of one credential, detached ones too
 };
 
 // For people: `penstock status`.
@@ -200,6 +201,7 @@ class Registry {
   StateFile* state_;
   Options options_;
   FlowHashKey queue_key_;
+  std::shared_ptr<router::QueueBudget> queue_budget_;
 
   std::vector<std::unique_ptr<Record>> records_;  // by SessionId::slot; null where free
   std::vector<std::uint32_t> generations_;

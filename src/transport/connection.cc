@@ -58,7 +58,8 @@ void Connection::start(ByteView received) {
 }
 
 bool Connection::writable() const {
-  return !closing_ && !closed_ && channel_.state() == Channel::State::open && channel_.output_size() == 0;
+  return !closing_ && !closed_ && !write_armed_ && channel_.state() == Channel::State::open &&
+         channel_.output_size() == 0;
 }
 
 void Connection::await_turn() {
@@ -224,40 +225,48 @@ void Connection::flush() {
   while (!output.empty()) {
     const auto wrote = socket_->write(output.view());
     if (!wrote) return finish(wrote.error());
-    if (!*wrote) {
-      write_armed_ = true;
-      measure_way();
-      socket_->when_writable([this] {
-        write_armed_ = false;
-        flush();
-        if (writable()) handler_->on_writable();
-        flush();
-        settle();
-      });
-      return;
-    }
+    if (!*wrote) return await_room();
     last_progress_ = loop_->now();
     output.consume(**wrote);
   }
+  // Of a slow way the system would take much more than is good.
+  if (burst_ < kMaxBurst && !closing_ && measure_way() >= burst_) return await_room();
   if (closing_ && !shut_down_) {
     shut_down_ = true;
     socket_->shutdown_write();  // then the peer's end of stream, or kLinger, ends it
   }
 }
 
-// When the socket takes no more, the way is what limits us, and not a lack of packets: so its speed is known.
-void Connection::measure_way() {
+void Connection::await_room() {
+  write_armed_ = true;
+  measure_way();
+  socket_->when_writable([this] {
+    write_armed_ = false;
+    flush();
+    if (writable()) handler_->on_writable();
+    flush();
+    settle();
+  });
+}
+
+// Asked when the socket takes no more, or soon will not: then the way is what limits us, and not a lack of packets.
+// Returns what the system has not sent yet.
+std::size_t Connection::measure_way() {
+  const auto way = socket_->way();
+  if (!way) return 0;
   const TimePoint now = loop_->now();
-  if (now - measured_ < kRateLife) return;
+  if (now - measured_ < kRateLife) return way->unsent;
   measured_ = now;
   constexpr auto kPerSecond = static_cast<std::uint64_t>(std::chrono::seconds(1) / kBurstTime);
-  const std::uint64_t rate = socket_->delivery_rate();
-  const std::size_t burst = rate == 0 ? kMaxBurst : std::clamp<std::size_t>(rate / kPerSecond, kLeastBurst, kMaxBurst);
+  const std::size_t burst =
+      way->rate == 0 ? kMaxBurst : std::clamp<std::size_t>(way->rate / kPerSecond, kLeastBurst, kMaxBurst);
   // Small changes are not worth a system call.
-  if (burst > burst_ - burst_ / 4 && burst < burst_ + burst_ / 4 && burst != kMaxBurst) return;
-  if (burst == burst_) return;
-  burst_ = burst;
-  socket_->set_unsent_limit(burst);
+  const bool alike = burst > burst_ - burst_ / 4 && burst < burst_ + burst_ / 4 && burst != kMaxBurst;
+  if (!alike && burst != burst_) {
+    burst_ = burst;
+    socket_->set_unsent_limit(burst);
+  }
+  return way->unsent;
 }
 
 void Connection::schedule_tick() {

@@ -77,8 +77,8 @@ class Connection {
  public:
   static constexpr std::size_t kMaxBacklog = 256 * 1024;
   static constexpr std::uint32_t kMaxWaiting = 256;
-  static constexpr Duration kBurstTime = std::chrono::milliseconds(4);
-  static constexpr std::size_t kLeastBurst = 8 * 1024;
+  static constexpr Duration kBurstTime = std::chrono::milliseconds(2);
+  static constexpr std::size_t kLeastBurst = 4 * 1024;
   static constexpr std::size_t kMaxBurst = 128 * 1024;
   // How long one estimate of the way's speed is good.
   static constexpr Duration kRateLife = std::chrono::milliseconds(10);
@@ -148,7 +148,8 @@ class Connection {
   bool take(ByteView bytes);
   bool deliver();
   void flush();
-  void measure_way();
+  void await_room();
+  std::size_t measure_way();
   void tick();
   void schedule_tick();
   void give_up_on_reader();
