@@ -83,6 +83,11 @@ struct Status {
   std::uint64_t dropped_too_big = 0;
   std::uint64_t dropped_interface = 0;
   std::uint64_t dropped_malformed = 0;
+
+  std::uint64_t dropped() const {
+    return dropped_not_connected + dropped_queue_full + dropped_queue_delay + dropped_too_big + dropped_interface +
+           dropped_malformed;
+  }
 };
 
 // Keeps the lease between runs of the program. It is a secret.

@@ -152,18 +152,15 @@ void Process::write_statistics() {
   statistics_timer_.start(config_.logging.statistics_interval, [this] {
     const Status now = client_->status();
     const auto process = net::process_info().value_or(net::ProcessInfo{});
-    log::info("statistics",
-              {{"state", to_string(now.state)},
-               {"up_bytes", now.up_bytes - reported_.up_bytes},
-               {"down_bytes", now.down_bytes - reported_.down_bytes},
-               {"up_packets", now.up_packets - reported_.up_packets},
-               {"down_packets", now.down_packets - reported_.down_packets},
-               {"dropped", now.dropped_not_connected + now.dropped_queue_full + now.dropped_interface +
-                               now.dropped_malformed - reported_.dropped_not_connected - reported_.dropped_queue_full -
-                               reported_.dropped_interface - reported_.dropped_malformed},
-               {"attempts", now.attempts},
-               {"logins", now.successes},
-               {"resident_bytes", process.resident_bytes}});
+    log::info("statistics", {{"state", to_string(now.state)},
+                             {"up_bytes", now.up_bytes - reported_.up_bytes},
+                             {"down_bytes", now.down_bytes - reported_.down_bytes},
+                             {"up_packets", now.up_packets - reported_.up_packets},
+                             {"down_packets", now.down_packets - reported_.down_packets},
+                             {"dropped", now.dropped() - reported_.dropped()},
+                             {"attempts", now.attempts},
+                             {"logins", now.successes},
+                             {"resident_bytes", process.resident_bytes}});
     reported_ = now;
     write_statistics();
   });
@@ -193,10 +190,9 @@ std::string Process::status_json() const {
       {"packets", status.down_packets}, {"bytes", status.down_bytes}, {"bits_per_second", std::round(down_rate_)}};
   json["reconnects"] = {
       {"attempts", status.reconnect_attempts}, {"succeeded", status.reconnects}, {"resumed", status.resumed}};
-  json["drops"] = {{"not_connected", status.dropped_not_connected},
-                   {"queue_full", status.dropped_queue_full},
-                   {"interface_refused", status.dropped_interface},
-                   {"malformed", status.dropped_malformed}};
+  json["drops"] = {{"not_connected", status.dropped_not_connected}, {"queue_full", status.dropped_queue_full},
+                   {"queue_delay", status.dropped_queue_delay},     {"too_big", status.dropped_too_big},
+                   {"interface_refused", status.dropped_interface}, {"malformed", status.dropped_malformed}};
   if (const auto process = net::process_info()) {
     json["process"] = {{"pid", process->pid},
                        {"threads", process->threads},
