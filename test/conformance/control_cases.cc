@@ -13,9 +13,9 @@ void add_limits(std::vector<Case>& cases) {
     int opcode;
   } kinds[] = {{"Ping", 9}, {"Pong", 10}, {"Close", 8}};
   for (const auto& [kind, opcode] : kinds) {
-    const auto frame = [opcode = opcode](std::size_t size) {
+    const auto frame = [number = opcode](std::size_t size) {
       // For close: a lawful code in front.
-      return sent::frame(0x80 | opcode, ("\x03\xE8" + prose(size)).substr(0, size));
+      return sent::frame(0x80 | number, ("\x03\xE8" + prose(size)).substr(0, size));
     };
     cases.insert(cases.end(),
                  {{kind + "Of126Bytes", {frame(126)}, {}, 1002},

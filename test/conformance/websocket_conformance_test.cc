@@ -218,7 +218,7 @@ const std::vector<Section>& sections() {
       for (const auto& [role, name] : {std::pair{Role::server, "_Server"}, std::pair{Role::client, "_Client"}}) {
         if (one.receiver == (role == Role::server ? Receiver::client : Receiver::server)) continue;
         testing::RegisterTest(section.name.c_str(), (one.name + name).c_str(), nullptr, nullptr, __FILE__, __LINE__,
-                              [&one, role = role]() -> Conformance* { return new Conformance(one, role); });
+                              [&one, as = role]() -> Conformance* { return new Conformance(one, as); });
       }
     }
   }
