@@ -3,7 +3,7 @@
 #
 # dpkg is asked first; only when something is missing is apt-get called, and only as root. Without root the missing names
 # and the command to type are printed. On a system without dpkg the packages are the reader's business.
-# What `peers` names is welcome but not needed: where it cannot be had, a line says so and all goes on.
+# Optional packages are welcome but not needed: where one cannot be had, a line says so and all goes on.
 # PENSTOCK_SKIP_PACKAGES=1 skips all of it.
 set -euo pipefail
 
@@ -27,7 +27,9 @@ optional=()
 for purpose in "$@"; do
   case $purpose in
     build) packages+=(g++ cmake ninja-build ccache "$boost" libssl-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev
-                      libcli11-dev libmnl-dev libseccomp-dev) ;;
+                      libcli11-dev libmnl-dev libseccomp-dev)
+           # AES-GCM for processors with VAES; there is none for others.
+           [[ $(dpkg --print-architecture) == amd64 ]] && optional+=(libipsec-mb-dev) ;;
     test) packages+=(libgtest-dev libgmock-dev python3 python3-pytest python3-websockets python3-cryptography openssl
                      iproute2 iputils-ping iperf3 nftables jq procps python3-pytest-xdist nodejs node-ws "${servers[@]}") ;;
     lint) packages+=(clang-format-19 clang-tidy-19 python3 git) ;;

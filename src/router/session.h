@@ -75,7 +75,7 @@ class Session final : public Port {
  public:
   // `drops` and `clock` outlive it.
   Session(SessionSpec spec, DropCounters& drops, const Clock& clock);
-  ~Session();
+  ~Session() override;
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 

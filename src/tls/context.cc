@@ -42,6 +42,7 @@ SslContextPtr new_context(const SSL_METHOD* method) {
   // Whole records into the owner's buffers, and record buffers that stay while there is traffic.
   SSL_CTX_set_read_ahead(ssl, 0);
   SSL_CTX_clear_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
+  let_engine_protect_records(ssl);
   return context;
 }
 

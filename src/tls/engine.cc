@@ -9,6 +9,7 @@
 
 #include "tls/openssl.h"
 #include "tls/openssl_engine.h"
+#include "tls/record_layer.h"
 
 namespace penstock::tls {
 
@@ -17,12 +18,7 @@ namespace {
 // Header, content type, tag and, in TLS 1.2, the explicit nonce: 22 to 29 bytes.
 constexpr std::size_t kRecordOverhead = 32;
 constexpr std::size_t kSmallestRoom = 512;
-// KeyUpdates that a peer may send: a few, and one more for so many bytes of data. One costs its sender 27 bytes and us
-// as much work as a hundred thousand bytes of data; nobody needs one more often than every few gigabytes.
-constexpr std::uint64_t kSpareKeyUpdates = 32;
-constexpr std::uint64_t kBytesPerKeyUpdate = 64 * 1024;
-
-enum class Role { client, server };
+constexpr const char* kOwnRecords = "TLSv1.3 TLS_AES_128_GCM_SHA256";  // what the record layer speaks
 
 // Both ends of OpenSSL's transport, with no buffer between it and ours: it takes its input from the very bytes that
 // receive() was given and puts its output at the end of the queue that is sent from. It asks for a record's five bytes
@@ -69,6 +65,23 @@ const BIO_METHOD* wire_method() {
   return method;
 }
 
+// What a key log's line about one of the application traffic secrets says: "LABEL <client random> <secret>", in hex.
+// Anything else, a secret of another hash too, is not ours to use.
+bool read_secret(std::string_view line, std::string_view label, TrafficSecret& secret) {
+  const std::size_t start = line.rfind(' ');
+  if (!line.starts_with(label) || start == std::string_view::npos) return false;
+  const std::string_view hex = line.substr(start + 1);
+  if (hex.size() != 2 * secret.size()) return false;
+  const auto value = [](char digit) { return OPENSSL_hexchar2int(static_cast<unsigned char>(digit)); };
+  for (std::size_t i = 0; i < secret.size(); ++i) {
+    const int high = value(hex[2 * i]);
+    const int low = value(hex[2 * i + 1]);
+    if (high < 0 || low < 0) return false;
+    secret[i] = static_cast<std::uint8_t>(high << 4 | low);
+  }
+  return true;
+}
+
 class OpensslEngine final : public Engine {
  public:
   OpensslEngine(SSL_CTX* context, Role role, EngineSettings settings)
@@ -102,6 +115,15 @@ class OpensslEngine final : public Engine {
   std::string description() const override;
   void release_idle_memory() override;
 
+  bool has_own_records() const { return records_.has_value(); }
+
+  // OpenSSL says it when it begins to use a secret.
+  void hear_secret(std::string_view line) {
+    if (!agreed_) return;
+    agreed_->has_client = agreed_->has_client || read_secret(line, "CLIENT_TRAFFIC_SECRET_0 ", agreed_->secrets.client);
+    agreed_->has_server = agreed_->has_server || read_secret(line, "SERVER_TRAFFIC_SECRET_0 ", agreed_->secrets.server);
+  }
+
   // OpenSSL's question in the middle of a client's handshake.
   int judge(X509_STORE_CTX* chain) {
     auto judgement = settings_.judge_certificate(chain);
@@ -111,12 +133,24 @@ class OpensslEngine final : public Engine {
   }
 
  private:
+  // What the handshake leaves to the record layer.
+  struct Agreed {
+    RecordLayer::Secrets secrets;
+    bool has_client = false;
+    bool has_server = false;
+    bool was_used = false;  // OpenSSL itself protected a record with one of them
+  };
+
   static void see_message(int sent, int version, int kind, const void* bytes, std::size_t size, SSL* ssl, void*);
+  void see_record(bool sent);
   Result<void> handshake();
+  void take_over_records();
+  Result<void> open_records(ByteQueue& plain);
   Result<void> decrypt(ByteQueue& plain);
   Result<void> outcome(int returned);
-  bool changes_keys_without_need() const {
-    return key_updates_ > kSpareKeyUpdates + bytes_received_ / kBytesPerKeyUpdate;
+  Error needless_key_updates() const { return {ErrorCode::protocol_error, peer() + " changes its key without need"}; }
+  Error damaged_record() const {
+    return {ErrorCode::protocol_error, "a TLS record from " + peer() + " was damaged or forged on its way"};
   }
   void remember_first_bytes(ByteView ciphertext);
   Error end_with(Error error);
@@ -127,8 +161,10 @@ class OpensslEngine final : public Engine {
 
   const Role role_;
   EngineSettings settings_;
-  Wire wire_;  // before ssl_, whose BIO points to it
-  SslPtr ssl_;
+  Wire wire_;                                                    // before ssl_, whose BIO points to it
+  SslPtr ssl_;                                                   // null once we protect the records
+  std::unique_ptr<Agreed> agreed_ = std::make_unique<Agreed>();  // while handshaking
+  std::optional<RecordLayer> records_;
   State state_ = State::handshaking;
   bool peer_closed_ = false;
   std::uint64_t records_sent_ = 0;    // with the current key
@@ -154,9 +190,9 @@ Result<void> OpensslEngine::receive(ByteView ciphertext, ByteQueue& plain) {
   remember_first_bytes(ciphertext);
   wire_.input = ciphertext;
   auto result = state_ == State::handshaking ? handshake() : Result<void>{};
-  if (result && state_ == State::open) result = decrypt(plain);
-  if (result && changes_keys_without_need())
-    result = std::unexpected(end_with({ErrorCode::protocol_error, peer() + " changes its key without need"}));
+  if (result && state_ == State::open) result = records_ ? open_records(plain) : decrypt(plain);
+  if (result && changes_keys_without_need(key_updates_, bytes_received_))
+    result = std::unexpected(end_with(needless_key_updates()));
   // OpenSSL asks for more only when it has taken all; a peer that finds an exception must not grow a queue with it.
   if (result && !peer_closed_ && !wire_.input.empty())
     result = std::unexpected(
@@ -170,7 +206,35 @@ Result<void> OpensslEngine::handshake() {
   const int returned = SSL_do_handshake(ssl_.get());
   if (returned != 1) return outcome(returned);
   state_ = State::open;
+  take_over_records();
   return {};
+}
+
+// From here on OpenSSL has nothing more to do, if both secrets are known and it holds no part of a record: without
+// read-ahead it never takes more than the record it works on. A server that sends tickets has used its key already.
+void OpensslEngine::take_over_records() {
+  const std::unique_ptr<Agreed> agreed = std::move(agreed_);  // wiped here
+  const SSL_CIPHER* const cipher = SSL_get_current_cipher(ssl_.get());
+  if (SSL_version(ssl_.get()) != TLS1_3_VERSION || SSL_CIPHER_get_id(cipher) != TLS1_3_CK_AES_128_GCM_SHA256) return;
+  if (!agreed->has_client || !agreed->has_server || agreed->was_used) return;
+  if (SSL_has_pending(ssl_.get()) != 0 || std::string_view(SSL_rstate_string(ssl_.get())) != "RH") return;
+  records_.emplace(role_, agreed->secrets, settings_.records_per_key);
+  ssl_.reset();
+  settings_.judge_certificate = {};
+}
+
+Result<void> OpensslEngine::open_records(ByteQueue& plain) {
+  const auto ending = records_->open(std::exchange(wire_.input, {}), plain, wire_.output);
+  peer_closed_ = records_->peer_closed();
+  if (!ending) return {};
+  switch (ending->cause) {
+    case Ending::Cause::alert: return std::unexpected(end_with(explain_alert(ending->alert)));
+    case Ending::Cause::damaged: return std::unexpected(end_with(damaged_record()));
+    case Ending::Cause::key_updates: return std::unexpected(end_with(needless_key_updates()));
+    case Ending::Cause::violation: break;
+  }
+  return std::unexpected(
+      end_with({ErrorCode::protocol_error, "TLS with " + peer() + " failed: " + std::string(ending->reason)}));
 }
 
 Result<void> OpensslEngine::decrypt(ByteQueue& plain) {
@@ -190,11 +254,18 @@ Result<void> OpensslEngine::decrypt(ByteQueue& plain) {
 // OpenSSL works through any number of KeyUpdates in one call and cannot be told to stop; but it stops where its input
 // ends.
 void OpensslEngine::see_message(int sent, int, int kind, const void* bytes, std::size_t size, SSL* ssl, void*) {
+  if (kind == SSL3_RT_HEADER) return static_cast<OpensslEngine*>(SSL_get_app_data(ssl))->see_record(sent != 0);
   if (sent != 0 || kind != SSL3_RT_HANDSHAKE || size == 0) return;
   if (*static_cast<const std::uint8_t*>(bytes) != SSL3_MT_KEY_UPDATE) return;
   auto& engine = *static_cast<OpensslEngine*>(SSL_get_app_data(ssl));
   ++engine.key_updates_;
-  if (engine.changes_keys_without_need()) engine.wire_.input = {};
+  if (changes_keys_without_need(engine.key_updates_, engine.bytes_received_)) engine.wire_.input = {};
+}
+
+void OpensslEngine::see_record(bool sent) {
+  if (!agreed_) return;
+  const bool clients = sent == (role_ == Role::client);
+  if (clients ? agreed_->has_client : agreed_->has_server) agreed_->was_used = true;
 }
 
 // What OpenSSL means by anything but success: more input is needed, the peer has finished, or it is over.
@@ -217,6 +288,10 @@ Result<void> OpensslEngine::send(ByteView plain) {
     return fail(ErrorCode::closed, state_ == State::closed ? "the TLS connection was closed"
                                                            : "the TLS connection is not yet established");
   if (plain.empty()) return {};
+  if (records_) {
+    records_->seal(plain, wire_.output);
+    return {};
+  }
 
   ERR_clear_error();
   const std::size_t records = (plain.size() + kMaxRecordPlaintext - 1) / kMaxRecordPlaintext;
@@ -237,7 +312,9 @@ Result<void> OpensslEngine::send(ByteView plain) {
 }
 
 void OpensslEngine::close() {
-  if (state_ == State::open) {
+  if (state_ == State::open && records_) {
+    records_->close(wire_.output);
+  } else if (state_ == State::open) {
     ERR_clear_error();
     SSL_shutdown(ssl_.get());
   }
@@ -245,6 +322,7 @@ void OpensslEngine::close() {
 }
 
 std::string OpensslEngine::description() const {
+  if (records_) return kOwnRecords;
   const SSL_CIPHER* const cipher = SSL_get_current_cipher(ssl_.get());
   if (cipher == nullptr || SSL_is_init_finished(ssl_.get()) == 0) return "handshaking";
   return std::string(SSL_get_version(ssl_.get())) + " " + SSL_CIPHER_standard_name(cipher);
@@ -252,6 +330,7 @@ std::string OpensslEngine::description() const {
 
 void OpensslEngine::release_idle_memory() {
   if (wire_.output.empty()) wire_.output.release();
+  if (records_) return records_->release_idle_memory();
   // In the middle of a record the buffer holds its beginning. OpenSSL refuses then, but before 3.0.14 it forgot to
   // where only the header had come (CVE-2024-4741): "RH" means that it waits for a header.
   if (state_ == State::open && std::string_view(SSL_rstate_string(ssl_.get())) == "RH") SSL_free_buffers(ssl_.get());
@@ -265,6 +344,7 @@ void OpensslEngine::remember_first_bytes(ByteView ciphertext) {
 
 Error OpensslEngine::end_with(Error error) {
   state_ = State::closed;
+  agreed_.reset();
   failure_ = error;
   return error;
 }
@@ -283,8 +363,7 @@ Error OpensslEngine::explain_failure() {
       return {ErrorCode::protocol_error, peer() + " speaks only TLS versions older than 1.2: update it"};
     case SSL_R_NO_SHARED_CIPHER:
       return {ErrorCode::protocol_error, peer() + " offers no cipher that is good enough here: update it"};
-    case SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC:
-      return {ErrorCode::protocol_error, "a TLS record from " + peer() + " was damaged or forged on its way"};
+    case SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC: return damaged_record();
     default: return {ErrorCode::protocol_error, "TLS with " + peer() + " failed: " + words};
   }
 }
@@ -341,6 +420,14 @@ void use_engine_judgement(SSL_CTX* context) {
       },
       nullptr);
 }
+
+void let_engine_protect_records(SSL_CTX* context) {
+  SSL_CTX_set_keylog_callback(context, [](const SSL* ssl, const char* line) {
+    if (auto* const engine = static_cast<OpensslEngine*>(SSL_get_app_data(ssl))) engine->hear_secret(line);
+  });
+}
+
+bool protects_records(const Engine& engine) { return dynamic_cast<const OpensslEngine&>(engine).has_own_records(); }
 
 std::unique_ptr<Engine> new_server_engine(SSL_CTX* context, EngineSettings settings) {
   return std::make_unique<OpensslEngine>(context, Role::server, std::move(settings));

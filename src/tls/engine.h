@@ -22,13 +22,16 @@
 //               client that puts it first because it has no AES instructions. No renegotiation, no compression, no
 //               session tickets: a link lives for hours, so one full handshake costs nothing, while a ticket key to
 //               guard and rotate would cost forward secrecy. ALPN "http/1.1". A peer that keeps changing its
-//               key without need is refused: that would be much work for few bytes.
+//               key without need is refused: that would be much work for few bytes. So is one that sends nothing but
+//               empty records.
 // Errors        unauthenticated: the server's certificate was refused; closed: the peer ended the connection, by an
 //               alert that the message names; protocol_error: all the rest. A refusal repeats at each later call.
 // Ownership     An Engine keeps what it needs of its context alive. The clock must outlive both.
 // Threads       Contexts: any thread. An Engine: one thread at a time, and it may be handed to another.
 // Libraries     Contexts and engines are interfaces, and only create() names a library: context.cc makes them with
-//               OpenSSL. Whoever gets a context passed in does not care whose it is.
+//               OpenSSL. Whoever gets a context passed in does not care whose it is. After a handshake that agreed on
+//               TLS 1.3 with AES-128 the engine protects the records itself (record_layer.h) and OpenSSL's half of it
+//               is gone.
 // Not here      sockets, deadlines for the handshake, WebSocket.
 #pragma once
 
@@ -73,8 +76,9 @@ class Engine {
   // "TLSv1.3 TLS_AES_128_GCM_SHA256"; "handshaking" until it is agreed.
   virtual std::string description() const = 0;
 
-  // Gives back record buffers (about 33 KB) and an empty output queue; they come back with the next byte. For a
-  // connection that was silent for a while: doing it after each record costs more than it saves.
+  // Gives back what a record needs (2 KB of expanded keys and the buffer for an incomplete one; 33 KB where the library
+  // protects them) and an empty output queue; they come back with the next byte. For a connection that was silent for a
+  // while: doing it after each record costs more than it saves.
   virtual void release_idle_memory() = 0;
 
  protected:

@@ -1,4 +1,7 @@
-// The Engine over OpenSSL. Only .cc files include it.
+// The Engine over OpenSSL, and over record_layer.h after the handshake. Only .cc files include it.
+//
+//   HANDSHAKING (OpenSSL) --TLS 1.3, AES-128--> OPEN (record layer; the SSL object is freed)
+//            '------------anything else-------> OPEN (OpenSSL)
 #pragma once
 
 #include <openssl/ssl.h>
@@ -29,6 +32,13 @@ struct EngineSettings {
 
 // Engines of `context` ask EngineSettings::judge_certificate instead of OpenSSL's own verification.
 void use_engine_judgement(SSL_CTX* context);
+
+// Engines of `context` protect the records themselves after a handshake that agreed on TLS 1.3 with AES-128
+// (record_layer.h); without it, and with anything else, OpenSSL does. They get the two secrets by OpenSSL's key log
+// callback, and are all that listens to it: nothing is logged.
+void let_engine_protect_records(SSL_CTX* context);
+// Whether this one, which is of this file, does.
+bool protects_records(const Engine& engine);
 
 std::unique_ptr<Engine> new_server_engine(SSL_CTX* context, EngineSettings settings);
 std::unique_ptr<Engine> new_client_engine(SSL_CTX* context, EngineSettings settings);

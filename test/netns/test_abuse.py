@@ -447,5 +447,5 @@ def test_a_sender_at_full_speed_to_a_reader_at_1_mbit(field):
         done.set()
         reader.join()
     assert sum(received) > 300_000, "the slow one is served at its own pace"
-    assert queued <= MIB, "and what waits for it is bounded"
+    assert queued <= 8 * MIB, "and what waits for it is bounded"
     assert peace.gateway.drops("queue_full") > 0

@@ -101,7 +101,7 @@ def test_a_stranger_that_reads_no_replies_and_then_floods_does_not_fill_the_memo
 
 
 def test_tiny_packets_for_a_member_that_reads_nothing_fill_its_queue_but_not_the_memory(place):
-    gateway = place.gateway(session={"queue_packets": 65536}, **QUIET)
+    gateway = place.gateway(session={"queue": "1MiB", "queue_packets": 65536}, **QUIET)
     sender, deaf = place.member("alice"), place.member("bob")
     tiny = packets.udp(sender.address, deaf.address, 5000, 6000, b"")
     assert len(tiny) == 28
