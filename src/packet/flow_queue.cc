@@ -28,6 +28,10 @@ struct Node {
   Node* next = nullptr;  // in its flow, or in the free list
 };
 
+// Of a super-packet with segments smaller than this nobody honest has many: what it grows to when it is segmented,
+// mostly headers, is what counts for it.
+constexpr std::size_t kSmallSegment = 64;
+
 // How a packet leaves: in pieces of `segments` segments, the first of which has `size` bytes; or whole, with 0.
 struct Piece {
   std::size_t size = 0;
@@ -43,9 +47,18 @@ Piece piece_of_super(const Packet& packet, std::size_t chunk_bytes) {
   return {.size = headers + segments * payload, .segments = segments};
 }
 
+Piece piece_of_small_segments(const Packet& packet, std::size_t chunk_bytes) {
+  const std::size_t each = largest_segment_of(packet);
+  const std::size_t most = std::max<std::size_t>(1, (chunk_bytes == 0 ? FlowQueue::kQuantum : chunk_bytes) / each);
+  const std::size_t all = segments_of(packet);
+  return {.size = std::min(most, all) * each, .segments = most < all ? most : 0};
+}
+
 Piece piece_of(const Packet& packet, std::size_t chunk_bytes) {
   const std::size_t size = packet.size();
-  if (packet.offload.gso == Offload::Gso::none || chunk_bytes == 0 || size <= chunk_bytes) return {.size = size};
+  if (packet.offload.gso == Offload::Gso::none) return {.size = size};
+  if (packet.offload.segment_size < kSmallSegment) return piece_of_small_segments(packet, chunk_bytes);
+  if (chunk_bytes == 0 || size <= chunk_bytes) return {.size = size};
   return piece_of_super(packet, chunk_bytes);
 }
 

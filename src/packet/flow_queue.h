@@ -27,7 +27,8 @@
 // Flows       are 1024 buckets by keyed hash (flow_hash.h); who does not know the key cannot choose whom to meet. Two
 //             flows in one bucket are treated as one (section 5.3).
 // Chunks      a super-packet larger than chunk_bytes leaves in pieces of at most that, but of at least one segment, so
-//             that on a slow link it does not stand in the way of the others.
+//             that on a slow link it does not stand in the way of the others. One of tiny segments, which grows
+//             forty-fold when it is segmented, counts and is cut as what it grows to.
 //
 // Always true    after push(): size_bytes() <= max_bytes(), packets() <= max_packets(). Packets of a flow leave in the
 //                order in which they came.

@@ -182,6 +182,24 @@ TEST_F(FlowQueueTest, ASuperPacketLeavesInPiecesNoLargerThanAChunkButOfASegmentA
   }
 }
 
+TEST_F(FlowQueueTest, OneOfTinySegmentsIsTakenAsWhatItGrowsToWhenItIsSegmented) {
+  FlowQueue queue(kKey, kEverything);
+  Packet tiny = super_of(1, 7, 40);
+  tiny.offload.segment_size = 1;
+  queue.push(std::move(tiny), now());
+  PacketBatch out;
+  std::size_t segments = 0;
+  while (!queue.empty()) {
+    EXPECT_LE(queue.take(out, 65536, 65536, now()), 65536U);
+    for (const Packet& piece : out) {
+      EXPECT_LE(segmented_size_of(piece), 65536U);
+      segments += segments_of(piece);
+    }
+    out.clear();
+  }
+  EXPECT_EQ(segments, 40000U);
+}
+
 TEST_F(FlowQueueTest, OneThatFitsIsLeftWhole) {
   FlowQueue queue(kKey, kEverything);
   for (const std::size_t chunk : {0U, 40040U, 65535U}) {

@@ -243,6 +243,12 @@ std::size_t segments_of(const Packet& packet) {
   return segments_in(packet.size() - checked_headers(packet).payload, packet.offload.segment_size);
 }
 
+std::uint64_t segments_of(std::span<const Packet> packets) {
+  std::uint64_t sum = 0;
+  for (const Packet& packet : packets) sum += segments_of(packet);
+  return sum;
+}
+
 std::size_t segmented_size_of(const Packet& packet) {
   if (packet.offload.gso == Offload::Gso::none) return packet.size();
   const std::size_t header = checked_headers(packet).payload;

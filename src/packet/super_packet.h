@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "base/bytes.h"
 #include "packet/ip_view.h"
@@ -67,6 +68,8 @@ bool has_good_checksums(const Packet& packet, const TransportView& at);
 
 // How many packets `packet` stands for: 1 unless it is a super-packet.
 std::size_t segments_of(const Packet& packet);
+// The same of all of them together.
+std::uint64_t segments_of(std::span<const Packet> packets);
 // The bytes of those packets together, headers included: packet.size() unless it is a super-packet.
 std::size_t segmented_size_of(const Packet& packet);
 // The size of the largest of them.

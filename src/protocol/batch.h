@@ -69,7 +69,7 @@ class BatchReader {
     Offload offload;
   };
 
-  explicit BatchReader(ByteView message) : rest_(message) {}
+  explicit BatchReader(ByteView message) : rest_(message), malformed_(message.empty()) {}
 
   // The next entry; nothing at the end of the message, or where the rest of it is no batch.
   std::optional<Entry> next();
@@ -78,7 +78,7 @@ class BatchReader {
 
  private:
   ByteView rest_;
-  bool malformed_ = false;
+  bool malformed_;
 };
 
 }  // namespace penstock::protocol

@@ -132,6 +132,12 @@ TEST(BatchReader, ReadsWhatWasWritten) {
   EXPECT_FALSE(reader.malformed());
 }
 
+TEST(BatchReader, AMessageWithoutAnEntryIsNoBatch) {
+  BatchReader reader({});
+  EXPECT_FALSE(reader.next());
+  EXPECT_TRUE(reader.malformed());
+}
+
 TEST(BatchReader, DeliversWhatCameBeforeAnEntryThatIsNone) {
   const PacketBatch batch = batch_of(ip_packet("10.0.0.2", "10.0.0.3"));
   const auto whole = message_of(batch);

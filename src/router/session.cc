@@ -66,13 +66,18 @@ void Session::detach() {
 
 void Session::send(PacketBatch& batch) {
   if (link_ == nullptr) {
-    drops_->count(Drop::session_detached, batch.size());
+    drops_->count(Drop::session_detached, segments_of(batch));
     batch.clear();
     return;
   }
   if (gate_) {
     const TimePoint now = gate_->now();
-    const std::size_t denied = std::erase_if(batch, [&](const Packet& packet) { return !gate_->admits(packet, now); });
+    std::uint64_t denied = 0;
+    std::erase_if(batch, [&](const Packet& packet) {
+      if (gate_->admits(packet, now)) return false;
+      denied += segments_of(packet);
+      return true;
+    });
     if (denied != 0) drops_->count(Drop::access_denied, denied);
   }
   enqueue(batch);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/result.h"
+#include "packet/super_packet.h"
 
 namespace penstock::router {
 
@@ -32,16 +33,17 @@ void Shard::connect(const std::vector<std::unique_ptr<Shard>>& shards) {
 
 void Shard::cross(PortId to, PacketBatch& batch) {
   if (to.shard >= shards_.size()) {
-    router_.drops().count(Drop::no_route, batch.size());
+    router_.drops().count(Drop::no_route, segments_of(batch));
     return;
   }
   Shard& other = *shards_[to.shard];
   Lane& lane = *other.incoming_[index_];
   for (Packet& packet : batch) {
     const std::size_t bytes = packet.footprint();
+    const std::size_t segments = segments_of(packet);
     Crossing crossing{to, std::move(packet)};
     if (lane.bytes.load(std::memory_order_relaxed) + bytes > kRingBytes || !lane.ring.try_push(std::move(crossing))) {
-      router_.drops().count(Drop::crossing_full);
+      router_.drops().count(Drop::crossing_full, segments);
     } else {
       lane.bytes.fetch_add(bytes, std::memory_order_relaxed);
     }

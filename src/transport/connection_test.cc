@@ -90,6 +90,36 @@ TEST_F(ConnectionTest, ASilentWireIsNoticedAfterTheSilenceLimitByBothEnds) {
   EXPECT_EQ(client_side.last.error.message, "nothing was received for 60 s");
 }
 
+TEST_F(ConnectionTest, ASlowWayIsGivenNoMoreThanItTakesInTwoMilliseconds) {
+  open({.capacity = 64 * 1024, .rate = 4'000'000});
+  client->detach();  // nobody reads
+  const auto fill = [&] {
+    const std::uint64_t before = wire->io()->bytes_written;
+    while (server->writable())
+      server->send_packets(test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(1000, 'x'))), {});
+    return wire->io()->bytes_written - before;
+  };
+  EXPECT_EQ(fill(), 64U * 1024) << "it knows of the way only when the socket is full";
+  EXPECT_EQ(server->burst(), 8000U);
+  client->resume(loop, buffer, timing, client_side);
+  loop.run_until_idle();
+  EXPECT_EQ(server_side.writable, 1);
+  client->detach();
+  EXPECT_LE(fill(), 8000U + 1100U);
+}
+
+TEST_F(ConnectionTest, AFastWayIsGivenWholeBurstsAndASlowOneNeverLessThanAFewPackets) {
+  open({.capacity = 64 * 1024, .rate = 10'000'000'000});
+  client->detach();
+  const auto big = test::batch_of(test::ip_packet("10.0.0.1", "10.0.0.2", std::string(60000, 'x')));
+  while (server->writable()) server->send_packets(big, {});
+  EXPECT_EQ(server->burst(), Connection::kMaxBurst);
+  open({.capacity = 64 * 1024, .rate = 1});
+  client->detach();
+  while (server->writable()) server->send_packets(big, {});
+  EXPECT_EQ(server->burst(), Connection::kLeastBurst);
+}
+
 // More connections than places to keep buffers in: those that came first have them.
 TEST_F(ConnectionTest, OfManyConnectionsOnlyTheBusyKeepTheirBuffers) {
   struct Conversation {

@@ -44,6 +44,7 @@ struct MemorySocketOptions {
   std::size_t max_write = std::numeric_limits<std::size_t>::max();
   std::array<Endpoint, 2> endpoints = {Endpoint{IpAddress::v4(0xC0000201), 50000},  // 192.0.2.1
                                        Endpoint{IpAddress::v4(0xC0000202), 443}};   // 192.0.2.2
+  std::uint64_t rate = 0;                  // that the way is said to have, bytes a second; 0: nothing is said of it
   std::shared_ptr<MemoryIo> io = nullptr;  // made for the pair where it is null
 };
 
@@ -95,6 +96,13 @@ class MemorySocket final : public net::StreamSocket {
   void when_readable(Task task) override { arm(mine().readable, std::move(task)); }
   void when_writable(Task task) override { arm(mine().writable, std::move(task)); }
 
+  std::optional<net::Way> way() const override {
+    if (core_->options.rate == 0) return std::nullopt;
+    return net::Way{.rate = core_->options.rate, .unsent = core_->sides[side_].sent.size()};
+  }
+  // As Linux has it: what is writable again by this takes as much as ever.
+  void set_unsent_limit(std::size_t bytes) override { mine().unsent_limit = bytes; }
+
   void shutdown_write() override {
     mine().ended = true;
     core_->notify();
@@ -134,6 +142,7 @@ class MemorySocket final : public net::StreamSocket {
     ByteQueue sent;
     bool ended = false;
     bool open = true;
+    std::size_t unsent_limit = std::numeric_limits<std::size_t>::max();
   };
 
   struct Core : std::enable_shared_from_this<Core> {
@@ -156,7 +165,9 @@ class MemorySocket final : public net::StreamSocket {
       return broken || !sender.sent.empty() || (sender.ended && !cut);
     }
     bool is_writable(std::size_t side) const {
-      return broken || sides[side].sent.size() < options.capacity || (!sides[1 - side].open && !cut);
+      const Side& own = sides[side];
+      return broken || own.sent.size() < std::min(options.capacity, own.unsent_limit) ||
+             (!sides[1 - side].open && !cut);
     }
     // Posts what is armed and ready. Ready is asked again when the post runs: it may have been read meanwhile.
     void notify() {
