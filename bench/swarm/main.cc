@@ -1,6 +1,6 @@
 // swarm: opens many sessions with a gateway that runs already, looks at what they cost, and prints it as JSON.
 //
-//   logins --> idle --> every member sends --> a few members send, one phase a packet size
+//   logins --> idle --> every member sends --> a few members send, one phase a packet size --> packets at a slow pace
 //
 // run.py beside this file starts the gateway for it and prints tables.
 
@@ -26,6 +26,7 @@ struct Plan {
   std::size_t busy_members = 32;
   std::size_t busy_window = 64;
   std::size_t window = 2;
+  std::size_t pace = 20000;
 };
 
 Duration duration(double seconds) {
@@ -53,6 +54,13 @@ Json traffic_json(const Traffic& traffic) {
           {"gateway_cpu_share", traffic.gateway_cpu / traffic.seconds},
           {"misplaced", traffic.misplaced},
           {"lost", traffic.lost}};
+}
+
+Json delays_json(const Delays& delays, std::size_t packet_size, std::size_t pace) {
+  return {{"packet_size", packet_size}, {"packets_per_second", pace},
+          {"packets", delays.packets},  {"median_us", delays.median * 1e6},
+          {"p99_us", delays.p99 * 1e6}, {"most_us", delays.most * 1e6},
+          {"lost", delays.lost}};
 }
 
 int run(Plan plan) {
@@ -101,6 +109,10 @@ int run(Plan plan) {
     for (const auto& [members, window] : {std::pair(logins.ready, plan.window), {plan.busy_members, plan.busy_window}})
       report["traffic"].push_back(traffic_json(swarm.exchange(members, size, window, duration(plan.exchange_seconds))));
   }
+  report["delays"] = Json::array();
+  for (const std::size_t size : plan.packet_sizes)
+    report["delays"].push_back(
+        delays_json(swarm.pace(size, plan.pace, duration(plan.exchange_seconds)), size, plan.pace));
   report["after_traffic"] = memory_json(gateway.memory(), before, logins.ready);
   report["still_there"] = swarm.ready();
   std::cout << report.dump(2) << "\n";
@@ -131,6 +143,7 @@ int main(int argc, char** argv) {
   app.add_option("--window", plan.window, "packets on the way of each member when all send")->capture_default_str();
   app.add_option("--busy", plan.busy_members, "members when few send")->capture_default_str();
   app.add_option("--busy-window", plan.busy_window, "packets on the way of each of them")->capture_default_str();
+  app.add_option("--pace", plan.pace, "packets a second while delays are measured")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   const auto endpoint = Endpoint::parse(gateway);
   if (!endpoint) {

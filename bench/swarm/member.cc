@@ -46,7 +46,7 @@ void Member::on_text(std::string_view text) {
   swarm_->joined(*this);
 }
 
-void Member::on_binary(ByteView bytes) { swarm_->arrived(*this, bytes); }
+void Member::on_binary(MaskedView bytes) { swarm_->arrived(*this, bytes.bytes()); }
 void Member::on_turn_end() { swarm_->turn_ended(); }
 
 void Member::on_closed(const transport::Ending& ending) {

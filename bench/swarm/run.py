@@ -125,7 +125,11 @@ def table(reports):
                       lambda r, i=i: f"{r['traffic'][i]['packets_per_second']:.0f}"),
                   row("gateway CPU a packet",
                       lambda r, i=i: f"{r['traffic'][i]['gateway_cpu_ns_per_packet'] / 1000:.2f} us")]
-    lost = sum(phase["lost"] + phase["misplaced"] for r in reports for phase in r["traffic"])
+    for i, phase in enumerate(reports[0]["delays"]):
+        lines += [row(f"from member to member, {phase['packet_size']} B, {phase['packets_per_second']} a second",
+                      lambda r, i=i: "{median_us:.0f} us".format(**r["delays"][i])),
+                  row("p99", lambda r, i=i: "{p99_us:.0f} us".format(**r["delays"][i]))]
+    lost = sum(delay["lost"] for r in reports for delay in r["delays"]) + sum(phase["lost"] + phase["misplaced"] for r in reports for phase in r["traffic"])
     return "\n".join(lines + [f"\nlost or misplaced packets: {lost}"])
 
 

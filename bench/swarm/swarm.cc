@@ -16,13 +16,15 @@ constexpr Duration kWarmUp = std::chrono::seconds(1);
 // How long packets may be under way when no more are sent, and how often to look.
 constexpr Duration kPatience = std::chrono::seconds(20);
 constexpr Duration kLook = std::chrono::milliseconds(100);
+constexpr Duration kTick = std::chrono::milliseconds(1);
 
 constexpr std::size_t kIpHeader = 20;
 constexpr std::size_t kUdpHeader = 8;
-// Flow and number, behind the headers.
+// Flow, number and time of sending, behind the headers.
 constexpr std::size_t kFlowAt = kIpHeader + kUdpHeader;
 constexpr std::size_t kNumberAt = kFlowAt + 4;
-constexpr std::size_t kSmallest = kNumberAt + 4;
+constexpr std::size_t kSentAt = kNumberAt + 4;
+constexpr std::size_t kSmallest = kSentAt + 8;
 
 // Four clients an address of loopback's /8.
 IpAddress source_of(std::size_t index) {
@@ -91,7 +93,7 @@ void Swarm::idle(Duration duration) {
 
 // ---- traffic ----
 
-Traffic Swarm::exchange(std::size_t members, std::size_t packet_size, std::size_t window, Duration duration) {
+void Swarm::make_flows(std::size_t members, std::size_t packet_size) {
   std::vector<Member*> circle;
   for (Member& member : members_) {
     if (member.ready()) circle.push_back(&member);
@@ -104,8 +106,23 @@ Traffic Swarm::exchange(std::size_t members, std::size_t packet_size, std::size_
     flows_.push_back({.from = circle[i], .to = circle[(i + 1) % circle.size()]});
   packet_size_ = std::max(packet_size, kSmallest);
   arrived_ = misplaced_ = 0;
-  sending_ = true;
+}
 
+// Ends the sending. Returns how many packets never came.
+std::uint64_t Swarm::await_arrivals() {
+  sending_ = false;
+  const auto under_way = [&] {
+    std::uint64_t packets = 0;
+    for (const Flow& flow : flows_) packets += flow.sent - flow.received;
+    return packets;
+  };
+  for (const TimePoint end = loop_.now() + kPatience; under_way() != 0 && loop_.now() < end;) idle(kLook);
+  return under_way();
+}
+
+Traffic Swarm::exchange(std::size_t members, std::size_t packet_size, std::size_t window, Duration duration) {
+  make_flows(members, packet_size);
+  sending_ = answering_ = true;
   loop_.post([this, window] {
     for (std::uint32_t flow = 0; flow < flows_.size(); ++flow) {
       for (std::size_t i = 0; i < window; ++i) send_next(flow);
@@ -117,22 +134,48 @@ Traffic Swarm::exchange(std::size_t members, std::size_t packet_size, std::size_
   const double cpu = gateway_->cpu_seconds();
   const TimePoint begin = loop_.now();
   idle(duration);
-  Traffic traffic{.members = circle.size(),
+  Traffic traffic{.members = flows_.size(),
                   .packet_size = packet_size_,
                   .window = window,
                   .seconds = seconds(loop_.now() - begin),
                   .packets = arrived_ - before,
                   .gateway_cpu = gateway_->cpu_seconds() - cpu};
-  sending_ = false;
-  const auto under_way = [&] {
-    std::uint64_t packets = 0;
-    for (const Flow& flow : flows_) packets += flow.sent - flow.received;
-    return packets;
-  };
-  for (const TimePoint end = loop_.now() + kPatience; under_way() != 0 && loop_.now() < end;) idle(kLook);
+  traffic.lost = await_arrivals();
   traffic.misplaced = misplaced_;
-  traffic.lost = under_way();
   return traffic;
+}
+
+Delays Swarm::pace(std::size_t packet_size, std::size_t per_second, Duration duration) {
+  make_flows(members_.size(), packet_size);
+  sending_ = true;
+  answering_ = false;
+  delays_.clear();
+  delays_.reserve(static_cast<std::size_t>(seconds(duration) * static_cast<double>(per_second)) + per_second);
+
+  // By the clock, so that a tick that comes late sends what it owes.
+  const TimePoint begin = loop_.now();
+  std::uint64_t sent = 0;
+  Timer tick(loop_);
+  std::move_only_function<void()> on_tick = [&] {
+    const auto due = static_cast<std::uint64_t>(seconds(loop_.now() - begin) * static_cast<double>(per_second));
+    for (; sent < due; ++sent) send_next(random_.next32() % static_cast<std::uint32_t>(flows_.size()));
+    turn_ended();
+    tick.start(kTick, [&] { on_tick(); });
+  };
+  on_tick();
+  idle(kWarmUp);
+  noting_delays_ = true;
+  idle(duration);
+  noting_delays_ = false;
+  tick.cancel();
+
+  Delays delays{.packets = delays_.size(), .lost = await_arrivals()};
+  if (delays_.empty()) return delays;
+  std::ranges::sort(delays_);
+  delays.median = seconds(delays_[delays_.size() / 2]);
+  delays.p99 = seconds(delays_[delays_.size() - 1 - delays_.size() / 100]);
+  delays.most = seconds(delays_.back());
+  return delays;
 }
 
 void Swarm::send_next(std::uint32_t flow) {
@@ -156,6 +199,7 @@ Packet Swarm::make_packet(std::uint32_t flow) const {
   store_be16(&bytes[kIpHeader + 4], static_cast<std::uint16_t>(bytes.size() - kIpHeader));
   store_be32(&bytes[kFlowAt], flow);
   store_be32(&bytes[kNumberAt], number);
+  store_be64(&bytes[kSentAt], static_cast<std::uint64_t>(loop_.now().time_since_epoch().count()));
   return packet;
 }
 
@@ -168,7 +212,11 @@ void Swarm::arrived(Member& member, ByteView packet) {
     return;
   }
   ++flows_[index].received;
-  send_next(index);
+  if (noting_delays_) {
+    const Duration sent(static_cast<Duration::rep>(load_be64(&packet[kSentAt])));
+    delays_.push_back(loop_.now().time_since_epoch() - sent);
+  }
+  if (answering_) send_next(index);
 }
 
 // What arrived in this turn of the receiver's is answered by its sender in one go.

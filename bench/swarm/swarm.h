@@ -6,6 +6,8 @@
 //          what arrives is answered with the next one by its sender, so nothing is lost and the gateway, not the clock,
 //          sets the pace. Each packet names its flow and its number; one that comes to the wrong member, or out of
 //          order, is counted.
+// Delays   for those the clock sets the pace, far below what the gateway can do: each millisecond some members, chosen
+//          at random, send one packet. Each packet carries when it was sent.
 //
 // Threads  one; every function returns when what it names is done.
 #pragma once
@@ -58,6 +60,14 @@ struct Traffic {
   double gateway_cpu = 0;
 };
 
+struct Delays {
+  std::uint64_t packets = 0;
+  double median = 0;  // seconds from one member's send to the other's receipt
+  double p99 = 0;
+  double most = 0;
+  std::uint64_t lost = 0;
+};
+
 class Swarm {
  public:
   Swarm(Settings settings, const Observed& gateway, std::shared_ptr<tls::ClientContext> tls);
@@ -66,6 +76,8 @@ class Swarm {
   void idle(Duration duration);
   // Measures for `duration` after a short start.
   Traffic exchange(std::size_t members, std::size_t packet_size, std::size_t window, Duration duration);
+  // `per_second` packets of all members together, for `duration` after a short start.
+  Delays pace(std::size_t packet_size, std::size_t per_second, Duration duration);
   std::size_t ready() const { return ready_; }
 
   // For the members.
@@ -89,6 +101,8 @@ class Swarm {
   };
   void connect_more();
   void count_failure(const std::string& reason);
+  void make_flows(std::size_t members, std::size_t packet_size);
+  std::uint64_t await_arrivals();
   void send_next(std::uint32_t flow);
   Packet make_packet(std::uint32_t flow) const;
 
@@ -107,6 +121,9 @@ class Swarm {
   std::vector<Flow> flows_;
   std::size_t packet_size_ = 0;
   bool sending_ = false;
+  bool answering_ = false;  // what arrives, with the next
+  std::vector<Duration> delays_;
+  bool noting_delays_ = false;
   std::uint64_t arrived_ = 0;
   std::uint64_t misplaced_ = 0;
   std::vector<Member*> queued_;
