@@ -1,6 +1,7 @@
 #include "gateway/seccomp.h"
 
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -161,6 +162,8 @@ class Filter {
     PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "clone", {has_bits(0, CLONE_THREAD | kNewNamespaces, CLONE_THREAD)}));
     for (const int request : {FIONBIO, FIONREAD, FIOCLEX, TCGETS})
       PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "ioctl", {equals_int(1, request)}));
+    // A device that outlives us is left as one that hands over ordinary packets.
+    PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "ioctl", {equals_int(1, static_cast<int>(TUNSETOFFLOAD)), equals(2, 0)}));
     for (const int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA})
       PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "prctl", {equals_int(0, option)}));
     return {};

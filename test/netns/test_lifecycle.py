@@ -118,15 +118,31 @@ def test_killed_without_a_chance_it_starts_again_over_what_is_left(lab, certific
     assert gateway.stop() == OK
 
 
+SEGMENTATION = """
+import array, fcntl, socket, struct
+SIOCETHTOOL, ETHTOOL_GTSO = 0x8946, 0x1E
+answer = array.array("I", [ETHTOOL_GTSO, 0])
+request = struct.pack("16sP", b"tun0", answer.buffer_info()[0])
+fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), SIOCETHTOOL, request)
+print("on" if answer[1] else "off")
+"""
+
+
 def test_a_persistent_tun_device_is_used_and_left(lab, certificates):
     host = lab.host("gateway")
     host.run("ip", "tuntap", "add", "dev", "tun0", "mode", "tun")
+
+    def segmentation():
+        return host.run("/usr/bin/python3", "-c", SEGMENTATION).stdout.strip()
+
     index = host.index("tun0")
     gateway = Gateway(host, certificates).start()
     client = Client(lab.host("alice"), gateway).start()
     client.host.wait_ping("10.100.0.1")
     assert host.index("tun0") == index
+    assert segmentation() == "on"
     assert gateway.stop() == OK
+    assert segmentation() == "off", "whoever opens it next may not know of super-packets"
     assert host.index("tun0") == index
     assert host.addresses("tun0") == set(), "the addresses that it gave are gone"
 
