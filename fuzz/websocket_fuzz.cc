@@ -28,16 +28,16 @@ using Heard = std::vector<Event>;
 
 void drain(MessageDecoder& decoder, ByteQueue& in, Heard& heard) {
   while (true) {
-    const auto message = decoder.next(in);
+    auto message = decoder.next(in);
     if (!message) {
       heard.push_back({-1, "", message.error().close_code});
       PENSTOCK_ASSERT(decoder.dead() && !message.error().reason.empty());
       return;
     }
     if (!*message) break;
-    const auto& [kind, payload, close_code] = **message;
-    PENSTOCK_ASSERT(payload.size() <= kLimit);
-    heard.push_back({static_cast<int>(kind), std::string(as_text(payload)), close_code});
+    PENSTOCK_ASSERT((*message)->payload.size() <= kLimit);
+    heard.push_back(
+        {static_cast<int>((*message)->kind), std::string(as_text((*message)->unmask())), (*message)->close_code});
   }
   PENSTOCK_ASSERT(decoder.dead() || in.size() <= kLimit + kMaxFrameHeader);
 }

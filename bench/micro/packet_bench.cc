@@ -1,8 +1,9 @@
-// What the primitives of packet/ cost: a super-packet of 64 KiB as a kernel makes it, and ordinary packets.
+// What the primitives of packet/ cost: a super-packet of 64 KiB as a kernel makes it, ordinary packets, and the queue.
 #include <benchmark/benchmark.h>
 
 #include "packet/checksum.h"
 #include "packet/coalesce.h"
+#include "packet/flow_queue.h"
 #include "packet/packet_samples.h"
 #include "packet/super_packet.h"
 
@@ -129,6 +130,23 @@ void check(benchmark::State& state) {
   for (auto round : state) benchmark::DoNotOptimize(check_offload(packet.bytes(), view, packet.offload));
 }
 BENCHMARK(check);
+
+// A turn's worth of ordinary packets of `flows` flows, pushed and taken; the packets come back, so nothing is copied.
+void push_and_take(benchmark::State& state) {
+  ManualClock clock;
+  FlowQueue queue({.first = 1, .second = 2}, std::size_t{1} << 30);
+  PacketBatch batch = segments_of_flows(state.range(0), kMss);
+  PacketBatch out;
+  for (auto round : state) {
+    for (Packet& packet : batch) queue.push(std::move(packet), clock.now());
+    batch.clear();
+    queue.take(out, std::size_t{1} << 20, 0, clock.now());
+    batch.swap(out);
+    clock.advance(std::chrono::microseconds(100));
+  }
+  state.SetItemsProcessed(static_cast<std::int64_t>(batch.size()) * static_cast<std::int64_t>(state.iterations()));
+}
+BENCHMARK(push_and_take)->Arg(1)->Arg(8)->Arg(44);
 
 }  // namespace
 }  // namespace penstock

@@ -60,21 +60,26 @@ class Timer {
   void start(Duration after, Task task) { start_at(loop_->now() + after, std::move(task)); }
   void start_at(TimePoint at, Task task) {
     cancel();
-    id_ = loop_->start_timer(at, [this, task = std::move(task)]() mutable {
+    // Kept here and not with the loop: a Task around a Task would need memory of its own.
+    task_ = std::move(task);
+    id_ = loop_->start_timer(at, [this] {
       id_ = 0;
       // The task may start this timer again or destroy it: it must not live in the timer while it runs.
-      auto run = std::move(task);
+      auto run = std::exchange(task_, {});
       run();
     });
   }
   void cancel() {
     if (id_ != 0) loop_->cancel_timer(std::exchange(id_, 0));
+    // Last, for what it holds may own this timer.
+    const Task dropped = std::exchange(task_, {});
   }
   bool running() const { return id_ != 0; }
 
  private:
   EventLoop* loop_;
   EventLoop::TimerId id_ = 0;
+  Task task_;  // while it is running
 };
 
 }  // namespace penstock

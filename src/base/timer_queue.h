@@ -82,6 +82,7 @@ class TimerQueue {
     if (free_.empty()) {
       free_.push_back(static_cast<std::uint32_t>(slots_.size()));
       slots_.emplace_back();
+      free_.reserve(slots_.capacity());  // so that remove() never allocates
     }
     const std::uint32_t index = free_.back();
     free_.pop_back();

@@ -94,9 +94,9 @@ Packet Packet::with_size(std::size_t size) {
   return packet;
 }
 
-Packet Packet::copy_of(ByteView bytes) {
+Packet Packet::copy_of(MaskedView bytes) {
   Packet packet = with_size(bytes.size());
-  std::memcpy(packet.mutable_bytes().data(), bytes.data(), bytes.size());
+  bytes.copy_to(packet.mutable_bytes().data());
   return packet;
 }
 

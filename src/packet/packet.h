@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/mask.h"
 
 namespace penstock {
 
@@ -73,7 +74,8 @@ class Packet {
   Packet() = default;
   // `size` bytes (at most kMaxSize), not zeroed.
   static Packet with_size(std::size_t size);
-  static Packet copy_of(ByteView bytes);
+  static Packet copy_of(MaskedView bytes);
+  static Packet copy_of(ByteView bytes) { return copy_of(MaskedView(bytes)); }
   // A copy with all that is known about this one.
   Packet clone() const;
 

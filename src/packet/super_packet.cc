@@ -51,12 +51,13 @@ std::optional<TransportView> transport_at(ByteView packet, Family family, std::u
 }
 
 // The headers of a packet that check_offload() said yes to.
-TransportView checked_headers(const Packet& packet) {
-  const auto at = transport_of(packet.bytes());
-  PENSTOCK_ASSERT(at && (packet.offload.gso == Offload::Gso::none ||
-                         (packet.offload.gso == gso_of(*at) && packet.offload.segment_size != 0)));
+TransportView checked_headers(ByteView packet, const Offload& offload) {
+  const auto at = transport_of(packet);
+  PENSTOCK_ASSERT(at &&
+                  (offload.gso == Offload::Gso::none || (offload.gso == gso_of(*at) && offload.segment_size != 0)));
   return *at;
 }
+TransportView checked_headers(const Packet& packet) { return checked_headers(packet.bytes(), packet.offload); }
 
 std::size_t segments_in(std::size_t payload, std::size_t segment_size) {
   return payload <= segment_size ? 1 : (payload + segment_size - 1) / segment_size;
@@ -238,9 +239,9 @@ bool has_good_checksums(const Packet& packet, const TransportView& at) {
   return checksum_finish(checksum_add(bytes.subspan(at.transport), pseudo)) == 0;
 }
 
-std::size_t segments_of(const Packet& packet) {
-  if (packet.offload.gso == Offload::Gso::none) return 1;
-  return segments_in(packet.size() - checked_headers(packet).payload, packet.offload.segment_size);
+std::size_t segments_of(ByteView packet, const Offload& offload) {
+  if (offload.gso == Offload::Gso::none) return 1;
+  return segments_in(packet.size() - checked_headers(packet, offload).payload, offload.segment_size);
 }
 
 std::uint64_t segments_of(std::span<const Packet> packets) {
@@ -249,10 +250,10 @@ std::uint64_t segments_of(std::span<const Packet> packets) {
   return sum;
 }
 
-std::size_t segmented_size_of(const Packet& packet) {
-  if (packet.offload.gso == Offload::Gso::none) return packet.size();
-  const std::size_t header = checked_headers(packet).payload;
-  return packet.size() + (segments_in(packet.size() - header, packet.offload.segment_size) - 1) * header;
+std::size_t segmented_size_of(ByteView packet, const Offload& offload) {
+  if (offload.gso == Offload::Gso::none) return packet.size();
+  const std::size_t header = checked_headers(packet, offload).payload;
+  return packet.size() + (segments_in(packet.size() - header, offload.segment_size) - 1) * header;
 }
 
 std::size_t largest_segment_of(const Packet& packet) {

@@ -67,11 +67,13 @@ void write_partial_checksum(MutableByteView packet, const TransportView& at);
 bool has_good_checksums(const Packet& packet, const TransportView& at);
 
 // How many packets `packet` stands for: 1 unless it is a super-packet.
-std::size_t segments_of(const Packet& packet);
+std::size_t segments_of(ByteView packet, const Offload& offload);
+inline std::size_t segments_of(const Packet& packet) { return segments_of(packet.bytes(), packet.offload); }
 // The same of all of them together.
 std::uint64_t segments_of(std::span<const Packet> packets);
 // The bytes of those packets together, headers included: packet.size() unless it is a super-packet.
-std::size_t segmented_size_of(const Packet& packet);
+std::size_t segmented_size_of(ByteView packet, const Offload& offload);
+inline std::size_t segmented_size_of(const Packet& packet) { return segmented_size_of(packet.bytes(), packet.offload); }
 // The size of the largest of them.
 std::size_t largest_segment_of(const Packet& packet);
 

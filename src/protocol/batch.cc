@@ -59,10 +59,12 @@ std::optional<BatchReader::Entry> BatchReader::next() {
   if (rest_.empty()) return std::nullopt;
   malformed_ = true;  // until it is not
   if (rest_.size() < kEntryHeader) return std::nullopt;
-  const std::uint8_t kind = rest_[0];
-  const std::uint8_t flags = rest_[1];
-  const std::size_t length = load_be16(&rest_[2]);
-  const std::uint16_t segment_size = load_be16(&rest_[4]);
+  std::array<std::uint8_t, kEntryHeader> header;
+  rest_.subspan(0, kEntryHeader).copy_to(header.data());
+  const std::uint8_t kind = header[0];
+  const std::uint8_t flags = header[1];
+  const std::size_t length = load_be16(&header[2]);
+  const std::uint16_t segment_size = load_be16(&header[4]);
   if (kind > kKindNames.size() || (flags & ~kPartialChecksum) != 0 || length > rest_.size() - kEntryHeader ||
       (kind == 0 && segment_size != 0))
     return std::nullopt;

@@ -20,6 +20,7 @@
 #include <span>
 
 #include "base/bytes.h"
+#include "base/mask.h"
 #include "packet/packet.h"
 #include "protocol/messages.h"
 
@@ -65,11 +66,11 @@ void write_entry_header(std::uint8_t* at, const Packet& packet);
 class BatchReader {
  public:
   struct Entry {
-    ByteView packet;
+    MaskedView packet;
     Offload offload;
   };
 
-  explicit BatchReader(ByteView message) : rest_(message), malformed_(message.empty()) {}
+  explicit BatchReader(MaskedView message) : rest_(message), malformed_(message.empty()) {}
 
   // The next entry; nothing at the end of the message, or where the rest of it is no batch.
   std::optional<Entry> next();
@@ -77,7 +78,7 @@ class BatchReader {
   bool malformed() const { return malformed_; }
 
  private:
-  ByteView rest_;
+  MaskedView rest_;
   bool malformed_;
 };
 

@@ -121,11 +121,11 @@ TEST(BatchReader, ReadsWhatWasWritten) {
                                with_partial_checksum(super_packet(10, 0)));
   batch[2].offload.gso = Gso::none;
   const auto message = message_of(batch);
-  BatchReader reader(message);
+  BatchReader reader{ByteView(message)};
   for (const Packet& packet : batch) {
     const auto entry = reader.next();
     ASSERT_TRUE(entry);
-    EXPECT_TRUE(std::ranges::equal(entry->packet, packet.bytes()));
+    EXPECT_TRUE(std::ranges::equal(entry->packet.bytes(), packet.bytes()));
     EXPECT_EQ(entry->offload, packet.offload);
   }
   EXPECT_FALSE(reader.next());
@@ -155,7 +155,7 @@ TEST(BatchReader, DeliversWhatCameBeforeAnEntryThatIsNone) {
   for (const Case& c : cases) {
     auto message = whole;
     message.insert(message.end(), c.tail.begin(), c.tail.end());
-    BatchReader reader(message);
+    BatchReader reader{ByteView(message)};
     EXPECT_TRUE(reader.next()) << c.name;
     EXPECT_FALSE(reader.malformed()) << c.name;
     EXPECT_FALSE(reader.next()) << c.name;

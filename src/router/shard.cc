@@ -52,10 +52,9 @@ void Shard::cross(PortId to, PacketBatch& batch) {
 }
 
 void Shard::drain(Lane& lane) {
-  PacketBatch run;
   PortId run_to;
   const auto flush = [&] {
-    if (!run.empty()) router_.deliver(run_to, run);
+    if (!run_.empty()) router_.deliver(run_to, run_);
   };
   Crossing crossing;
   // At most one ring's worth a turn, so that a busy neighbour does not starve this shard's own sockets.
@@ -67,7 +66,7 @@ void Shard::drain(Lane& lane) {
         flush();
         run_to = crossing.to;
       }
-      run.push_back(std::move(crossing.packet));
+      run_.push_back(std::move(crossing.packet));
       if (++packets < kRingCapacity) continue;
       flush();
       loop_->post([this, &lane] { drain(lane); });

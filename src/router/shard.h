@@ -74,6 +74,7 @@ class Shard {
   std::uint16_t index_;
   EventLoop* loop_;
   Router router_;
+  PacketBatch run_;  // out of a lane, to one port; empty between two turns
   std::unordered_map<std::uint32_t, std::unique_ptr<Session>> sessions_;  // by slot
   std::vector<std::unique_ptr<Lane>> incoming_;                           // by the index of the shard that fills it
   std::vector<Shard*> shards_;

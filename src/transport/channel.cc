@@ -1,5 +1,6 @@
 #include "transport/channel.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -135,9 +136,10 @@ Result<void> Channel::send_plain(ByteView bytes) {
 
 Result<void> Channel::send_frame(websocket::Opcode opcode, ByteView payload) {
   if (state_ != State::open) return fail(ErrorCode::closed, "the connection is not open");
-  ByteQueue frame;
-  websocket::append_frame(frame, role_, opcode, payload, *random_);
-  return send_plain(frame.view());
+  websocket::append_frame(staging_, role_, opcode, payload, *random_);
+  auto sent = send_plain(staging_.view());
+  staging_.clear();
+  return sent;
 }
 
 Result<void> Channel::send_text(std::string_view text) { return send_frame(websocket::Opcode::text, as_bytes(text)); }
@@ -150,7 +152,7 @@ Result<void> Channel::send_packets(std::span<const Packet> packets, const protoc
   if (state_ != State::open) return fail(ErrorCode::closed, "the connection is not open");
   while (!packets.empty()) {
     const protocol::Message message = protocol::next_message(packets, format);
-    stage(packets.first(message.packets), message.bytes, format.batches);
+    PENSTOCK_TRY_VOID(stage_message(packets.first(message.packets), message.bytes, format.batches));
     packets = packets.subspan(message.packets);
   }
   auto sent = send_plain(staging_.view());
@@ -158,31 +160,44 @@ Result<void> Channel::send_packets(std::span<const Packet> packets, const protoc
   return sent;
 }
 
-// One binary message of `bytes` payload, masked on its way in where it has to be.
-void Channel::stage(std::span<const Packet> packets, std::size_t bytes, bool batches) {
+// One binary message of `bytes` payload.
+Result<void> Channel::stage_message(std::span<const Packet> packets, std::size_t bytes, bool batches) {
   const bool masked = role_ == websocket::Role::client;
-  const std::uint32_t key = masked ? mask_keys_.next(*random_) : 0;
-  std::uint8_t* const frame = staging_.prepare(websocket::kMaxFrameHeader + bytes).data();
-  const std::size_t header = websocket::write_frame_header(frame, role_, websocket::Opcode::binary, bytes, key);
-  std::uint8_t* const payload = frame + header;
-  std::size_t at = 0;
-  const auto put = [&](ByteView part) {
-    if (masked) {
-      websocket::copy_masked(payload + at, part, key, at);
-    } else {
-      std::memcpy(payload + at, part.data(), part.size());
-    }
-    at += part.size();
-  };
+  Mask mask{.key = masked ? mask_keys_.next(*random_) : 0};
+  std::array<std::uint8_t, websocket::kMaxFrameHeader> header;
+  const std::size_t header_size =
+      websocket::write_frame_header(header.data(), role_, websocket::Opcode::binary, bytes, mask.key);
+  PENSTOCK_TRY_VOID(stage({header.data(), header_size}, nullptr));
+  Mask* const payload_mask = masked ? &mask : nullptr;
   for (const Packet& packet : packets) {
     if (batches) {
       std::array<std::uint8_t, protocol::kEntryHeader> entry;
       protocol::write_entry_header(entry.data(), packet);
-      put(entry);
+      PENSTOCK_TRY_VOID(stage(entry, payload_mask));
     }
-    put(packet.bytes());
+    PENSTOCK_TRY_VOID(stage(packet.bytes(), payload_mask));
   }
-  staging_.commit(header + bytes);
+  return {};
+}
+
+// A record's worth at a time, so that what is copied here is still in the nearest cache when it is encrypted.
+Result<void> Channel::stage(ByteView bytes, Mask* mask) {
+  while (!bytes.empty()) {
+    const ByteView part = bytes.first(std::min(bytes.size(), tls::kMaxRecordPlaintext - staging_.size()));
+    if (mask == nullptr) {
+      staging_.append(part);
+    } else {
+      copy_masked(staging_.prepare(part.size()).data(), part, mask->key, mask->offset);
+      staging_.commit(part.size());
+      mask->offset += part.size();
+    }
+    bytes = bytes.subspan(part.size());
+    if (staging_.size() < tls::kMaxRecordPlaintext) return {};
+    auto sent = send_plain(staging_.view());
+    staging_.clear();
+    PENSTOCK_TRY_VOID(sent);
+  }
+  return {};
 }
 
 void Channel::close(std::uint16_t code, std::string_view reason) {

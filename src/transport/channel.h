@@ -97,7 +97,12 @@ class Channel {
   Result<void> refuse_upgrade(const websocket::HttpRefusal& refusal, const websocket::HttpHeaders& headers = {});
   Result<void> send_plain(ByteView bytes);
   Result<void> send_frame(websocket::Opcode opcode, ByteView payload);
-  void stage(std::span<const Packet> packets, std::size_t bytes, bool batches);
+  struct Mask {
+    std::uint32_t key;
+    std::size_t offset = 0;  // into the payload
+  };
+  Result<void> stage_message(std::span<const Packet> packets, std::size_t bytes, bool batches);
+  Result<void> stage(ByteView bytes, Mask* mask);
 
   std::unique_ptr<tls::Engine> engine_;
   websocket::Role role_;
@@ -115,7 +120,7 @@ class Channel {
   websocket::MessageDecoder decoder_;
   websocket::MaskKeys mask_keys_;
   ByteQueue plain_;    // decrypted, not yet decoded
-  ByteQueue staging_;  // frames on their way into TLS records
+  ByteQueue staging_;  // frames on their way into TLS records; empty between two calls
   ByteQueue output_;   // only without an engine
 };
 

@@ -40,7 +40,7 @@ class ChannelTest : public testing::Test {
   std::vector<std::string> texts_of(Channel& channel) {
     std::vector<std::string> texts;
     for (auto next = channel.next(); next && *next; next = channel.next())
-      texts.emplace_back(as_text((*next)->payload));
+      texts.emplace_back(as_text((*next)->unmask()));
     return texts;
   }
   // A new pair says all that it is given, cut into pieces of each size.

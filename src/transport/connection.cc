@@ -151,7 +151,7 @@ bool Connection::deliver() {
     switch (message.kind) {
       case websocket::Opcode::binary:
         busy_ = true;
-        handler_->on_binary(message.payload);
+        handler_->on_binary(message.masked());
         break;
       case websocket::Opcode::text: handler_->on_text(as_text(message.payload)); break;
       case websocket::Opcode::ping:

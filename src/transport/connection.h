@@ -93,7 +93,7 @@ class Connection {
     virtual void on_open() = 0;
     virtual void on_text(std::string_view text) = 0;
     // One binary message; `bytes` is good until the call returns.
-    virtual void on_binary(ByteView bytes) = 0;
+    virtual void on_binary(MaskedView bytes) = 0;
     virtual void on_pong() {}
     // All messages of this turn have been delivered: time to hand on what was gathered.
     virtual void on_turn_end() {}

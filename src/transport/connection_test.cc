@@ -18,7 +18,7 @@ class Recorder final : public Connection::Handler {
  public:
   void on_open() override { opened = true; }
   void on_text(std::string_view text) override { texts.emplace_back(text); }
-  void on_binary(ByteView bytes) override { binary_bytes += bytes.size(); }
+  void on_binary(MaskedView bytes) override { binary_bytes += bytes.size(); }
   void on_pong() override { ++pongs; }
   void on_turn_end() override { ++turns; }
   void on_writable() override { ++writable; }

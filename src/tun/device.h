@@ -46,6 +46,9 @@ class Device {
   // or a part of it (the interface is down or gone, the packet is not IP, memory is short) and the caller counts a
   // drop.
   virtual bool write(Packet& packet) = 0;
+  // The same of a packet that is not a Packet, if nothing has to be done to it first: spares the copy of a large one.
+  // False: nothing was written, and a copy of it is for write().
+  virtual bool write_as_it_lies(ByteView packet, const Offload& offload) = 0;
 
   // The super-packets that write() hands over whole. It may lose a kind when the kernel refuses the first one of it.
   virtual GsoKinds takes() const = 0;

@@ -69,6 +69,12 @@ class FakeDevice final : public Device {
     written.push_back(packet.clone());
     return true;
   }
+  bool write_as_it_lies(ByteView packet, const Offload& offload) override {
+    if (removed_ || refuse_writes || !kinds.has(offload.gso)) return false;
+    written.push_back(Packet::copy_of(packet));
+    written.back().offload = offload;
+    return true;
+  }
   GsoKinds takes() const override { return kinds; }
   DeviceCounters counters() const override { return {}; }
   NativeHandle handle() const override { return event_; }

@@ -28,6 +28,17 @@ bool PacketWriter::write(Packet& packet) {
   return write_piece(packet) && taken;
 }
 
+bool PacketWriter::write_as_it_lies(ByteView packet, const Offload& offload) {
+  if (!with_header_ || packet.empty() || !takes_.has(offload.gso)) return false;
+  if (offload.gso != Offload::Gso::none) {
+    const std::size_t segments = segments_of(packet, offload);
+    if (segments == 1 || segments > most_segments(offload.gso)) return false;
+  }
+  if (sink_(make_vnet_header(packet, offload), packet) != 0) return false;
+  if (offload.gso != Offload::Gso::none) taken_.add(offload.gso);
+  return true;
+}
+
 bool PacketWriter::write_piece(Packet& piece) {
   const Offload::Gso kind = piece.offload.gso;
   if (kind != Offload::Gso::none && segments_of(piece) == 1) {
@@ -55,9 +66,9 @@ bool PacketWriter::write_in_segments(Packet& piece) {
 }
 
 int PacketWriter::hand_over(Packet& packet) {
-  if (with_header_) return sink_(put_vnet_header(packet));
+  if (with_header_) return sink_(make_vnet_header(packet.bytes(), packet.offload), packet.bytes());
   finish_checksum(packet);
-  return sink_(packet.bytes());
+  return sink_({}, packet.bytes());
 }
 
 }  // namespace penstock::tun

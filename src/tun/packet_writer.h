@@ -25,8 +25,8 @@ namespace penstock::tun {
 
 class PacketWriter {
  public:
-  // Hands over one packet, with its virtio_net_hdr in front where the device has them; 0 or an errno.
-  using Sink = std::function<int(ByteView)>;
+  // Hands over one packet behind its virtio_net_hdr, which is empty where the device has none; 0 or an errno.
+  using Sink = std::function<int(ByteView header, ByteView packet)>;
 
   // A device without a header does no work for us.
   static PacketWriter plain(Sink sink) { return {std::move(sink), false, {}}; }
@@ -36,6 +36,9 @@ class PacketWriter {
   // Anything that check_offload() says yes to; it may be in pieces and without an offload afterwards. False: the kernel
   // refused it, or a part of it.
   bool write(Packet& packet);
+  // The same of a packet that is not a Packet, where nothing has to be done to it first. False: something has, or the
+  // kernel refused it; then a copy of it is for write().
+  bool write_as_it_lies(ByteView packet, const Offload& offload);
 
   GsoKinds takes() const { return takes_; }
   // How many super-packets of a kind that it takes the kernel refused, so that they went in segments.

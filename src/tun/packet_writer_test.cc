@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 #include <vector>
@@ -28,10 +29,11 @@ struct Kernel {
   }
   PacketWriter plain() { return PacketWriter::plain(sink()); }
   PacketWriter::Sink sink() {
-    return [this](ByteView bytes) {
-      Packet packet = Packet::copy_of(bytes.subspan(header_size));
+    return [this](ByteView header, ByteView bytes) {
+      EXPECT_EQ(header.size(), header_size);
+      Packet packet = Packet::copy_of(bytes);
       if (header_size != 0) {
-        const auto offload = take_vnet_header(bytes.first(header_size), packet.mutable_bytes());
+        const auto offload = take_vnet_header(header, packet.mutable_bytes());
         EXPECT_TRUE(offload) << "what is written could be read";
         packet.offload = offload.value_or(Offload{});
       }
@@ -87,6 +89,41 @@ TEST(PacketWriter, ASuperPacketOfATakenKindGoesWhole) {
   EXPECT_THAT(kernel.segments(), ElementsAre(45, 50));
   EXPECT_EQ(kernel.got[1].offload, udp6(60000, 1200).offload);
   EXPECT_EQ(kernel.text(), payload(60000) + payload(60000));
+}
+
+TEST(PacketWriter, WhatNeedsNoWorkIsWrittenAsItLies) {
+  Kernel kernel;
+  PacketWriter writer = kernel.with_offloads(kTcp);
+  const Packet super = tcp4(60000, 1360);
+  ASSERT_TRUE(writer.write_as_it_lies(super.bytes(), super.offload));
+  const Packet echo = test::echo_request("10.0.0.1", "10.0.0.2");
+  ASSERT_TRUE(writer.write_as_it_lies(echo.bytes(), echo.offload));
+  EXPECT_THAT(kernel.segments(), ElementsAre(45, 1));
+  EXPECT_EQ(kernel.got[0].offload, super.offload);
+  EXPECT_TRUE(std::ranges::equal(kernel.got[0].bytes(), super.bytes()));
+}
+
+TEST(PacketWriter, WhatNeedsWorkIsNotWrittenAsItLies) {
+  Kernel kernel;
+  PacketWriter writer = kernel.with_offloads(kTcp);
+  for (const Packet& packet : test::batch_of(udp6(3000, 1200), tcp4(1000, 1360), tcp4(60000, 100), Packet()))
+    EXPECT_FALSE(writer.write_as_it_lies(packet.bytes(), packet.offload));
+  EXPECT_EQ(kernel.tries, 0U);
+  PacketWriter plain = kernel.plain();
+  const Packet unfinished = udp_packet("10.0.0.1", "10.0.0.2", 77);
+  EXPECT_FALSE(plain.write_as_it_lies(unfinished.bytes(), unfinished.offload));
+  EXPECT_EQ(kernel.tries, 0U);
+}
+
+TEST(PacketWriter, WhatIsRefusedAsItLiesMayGoInSegments) {
+  Kernel kernel;
+  PacketWriter writer = kernel.with_offloads(kAll);
+  kernel.refuses = {Gso::tcp4};
+  Packet super = tcp4(3000, 1360);
+  EXPECT_FALSE(writer.write_as_it_lies(super.bytes(), super.offload));
+  EXPECT_TRUE(writer.write(super));
+  EXPECT_THAT(kernel.segments(), ElementsAre(1, 1, 1));
+  EXPECT_EQ(kernel.text(), payload(3000));
 }
 
 TEST(PacketWriter, ASuperPacketOfAnotherKindGoesInFinishedSegments) {

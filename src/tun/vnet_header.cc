@@ -1,7 +1,5 @@
 #include "tun/vnet_header.h"
 
-#include <algorithm>
-
 #include "base/result.h"
 #include "packet/checksum.h"
 #include "packet/ip_view.h"
@@ -91,22 +89,19 @@ std::optional<Offload> take_vnet_header(ByteView header, MutableByteView packet)
   return check_offload(packet, *view, offload) ? std::optional(offload) : std::nullopt;
 }
 
-ByteView put_vnet_header(Packet& packet) {
-  const MutableByteView header = packet.front(kVnetHeaderSize);
-  std::ranges::fill(header, std::uint8_t{0});
-  if (packet.offload.needs_checksum) {
-    const ByteView bytes = packet.bytes();
-    const auto view = parse_ip(bytes);
-    const auto transport = view ? transport_of(bytes, *view) : std::nullopt;
-    PENSTOCK_ASSERT(transport);
-    header[0] = kNeedsChecksum;
-    header[1] = gso_type_of(packet.offload.gso, bytes.subspan(transport->transport));
-    store_le16(&header[2], transport->payload);
-    store_le16(&header[4], packet.offload.segment_size);
-    store_le16(&header[6], transport->transport);
-    store_le16(&header[8], checksum_offset_of(transport->protocol));
-  }
-  return {header.data(), header.size() + packet.size()};
+VnetHeader make_vnet_header(ByteView packet, const Offload& offload) {
+  VnetHeader header{};
+  if (!offload.needs_checksum) return header;
+  const auto view = parse_ip(packet);
+  const auto transport = view ? transport_of(packet, *view) : std::nullopt;
+  PENSTOCK_ASSERT(transport);
+  header[0] = kNeedsChecksum;
+  header[1] = gso_type_of(offload.gso, packet.subspan(transport->transport));
+  store_le16(&header[2], transport->payload);
+  store_le16(&header[4], offload.segment_size);
+  store_le16(&header[6], transport->transport);
+  store_le16(&header[8], checksum_offset_of(transport->protocol));
+  return header;
 }
 
 }  // namespace penstock::tun

@@ -2,7 +2,7 @@
 // kernel left undone in it, or what is left for the kernel to do.
 //
 //   from the kernel   [header | packet]  --take_vnet_header()-->  Packet::offload, or not believed
-//   to the kernel     [header | packet]  <--put_vnet_header()--   Packet::offload and the packet's own headers
+//   to the kernel     [header] [packet]  <--make_vnet_header()--  Offload and the packet's own headers
 //
 // It is the virtio_net_hdr of linux/virtio_net.h (virtio 1.3 section 5.1.6), without num_buffers:
 //
@@ -16,7 +16,9 @@
 // Threads        pure functions.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 
 #include "base/bytes.h"
@@ -32,8 +34,8 @@ inline constexpr std::size_t kVnetHeaderSize = 10;
 // the packet; the packet is to be dropped.
 std::optional<Offload> take_vnet_header(ByteView header, MutableByteView packet);
 
-// Writes the header into the packet's headroom and returns both, for one write(). The packet holds a buffer, and
-// check_offload() has said yes to it.
-ByteView put_vnet_header(Packet& packet);
+// What the kernel is to be told of `packet`; check_offload() has said yes to both.
+using VnetHeader = std::array<std::uint8_t, kVnetHeaderSize>;
+VnetHeader make_vnet_header(ByteView packet, const Offload& offload);
 
 }  // namespace penstock::tun

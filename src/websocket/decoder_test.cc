@@ -35,7 +35,7 @@ Heard closed(std::uint16_t code, std::string reason = "") {
 
 void drain(MessageDecoder& decoder, ByteQueue& in, std::vector<Heard>& heard) {
   while (true) {
-    const auto message = decoder.next(in);
+    auto message = decoder.next(in);
     if (!message) {
       heard.push_back(violated(message.error().close_code));
       EXPECT_FALSE(message.error().reason.empty());
@@ -43,7 +43,7 @@ void drain(MessageDecoder& decoder, ByteQueue& in, std::vector<Heard>& heard) {
       continue;
     }
     if (!*message) return;
-    heard.push_back({(*message)->kind, std::string(as_text((*message)->payload)), (*message)->close_code});
+    heard.push_back({(*message)->kind, std::string(as_text((*message)->unmask())), (*message)->close_code});
   }
 }
 
@@ -101,6 +101,24 @@ TEST(MessageDecoder, EveryLengthClassBothWays) {
   }
 }
 
+TEST(MessageDecoder, ABinaryMessageIsLeftMaskedForItsReader) {
+  SeededRandom random(1);
+  ByteQueue in;
+  append_frame(in, Role::client, Opcode::binary, as_bytes("a packet"), random);
+  append_frame(in, Role::client, Opcode::text, as_bytes("a text"), random);
+  MessageDecoder decoder(Role::server, kLimit);
+  auto packet = decoder.next(in);
+  EXPECT_NE(as_text((*packet)->payload), "a packet");
+  std::string copy((*packet)->payload.size(), '\0');
+  (*packet)->masked().copy_to(reinterpret_cast<std::uint8_t*>(copy.data()));
+  EXPECT_EQ(copy, "a packet");
+  EXPECT_EQ(as_text((*packet)->unmask()), "a packet");
+  EXPECT_EQ(as_text((*packet)->masked().bytes()), "a packet") << "once";
+  auto text = decoder.next(in);
+  EXPECT_EQ(as_text((*text)->payload), "a text");
+  EXPECT_EQ((*text)->mask_key, 0U);
+}
+
 TEST(MessageDecoder, AWholeMessageIsAViewIntoTheQueue) {
   SeededRandom random(1);
   ByteQueue in;
@@ -112,8 +130,8 @@ TEST(MessageDecoder, AWholeMessageIsAViewIntoTheQueue) {
   const auto first = decoder.next(in);
   EXPECT_EQ((*first)->payload.data(), begin + 6);
   EXPECT_EQ(in.view().data(), begin) << "consumed only by the next call";
-  const auto second = decoder.next(in);
-  EXPECT_EQ(as_text((*second)->payload), "second");
+  auto second = decoder.next(in);
+  EXPECT_EQ(as_text((*second)->unmask()), "second");
   EXPECT_EQ(in.view().data(), begin + frame_size);
   EXPECT_FALSE(decoder.next(in)->has_value());
   EXPECT_TRUE(in.empty());

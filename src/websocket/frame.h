@@ -15,6 +15,7 @@
 #include <string>
 
 #include "base/bytes.h"
+#include "base/mask.h"
 #include "base/random.h"
 #include "base/utf8.h"
 
@@ -47,13 +48,9 @@ inline constexpr std::size_t kMaxFrameHeader = 14;
 // 2, 4 or 10 bytes, and 4 more for a client's key.
 std::size_t frame_header_size(Role role, std::size_t payload_size);
 // Writes the header of one final frame at `at` (room for frame_header_size()) and returns its size. `mask_key` is the
-// key as a big-endian number and means nothing for a server. A client masks the payload itself: apply_mask().
+// key as a big-endian number and means nothing for a server. A client masks the payload itself (base/mask.h).
 std::size_t write_frame_header(std::uint8_t* at, Role role, Opcode opcode, std::size_t payload_size,
                                std::uint32_t mask_key);
-// Section 5.3: masks or unmasks `bytes`, which stand `offset` bytes into the payload.
-void apply_mask(MutableByteView bytes, std::uint32_t mask_key, std::size_t offset = 0);
-// The same of a copy at `to`, in one pass.
-void copy_masked(std::uint8_t* to, ByteView bytes, std::uint32_t mask_key, std::size_t offset = 0);
 
 // Fresh masking keys, drawn many at a time: asking the system's generator costs more than masking a small frame does.
 class MaskKeys {
@@ -80,9 +77,14 @@ void append_close(ByteQueue& out, Role role, std::uint16_t code, std::string_vie
 
 struct Message {
   Opcode kind = Opcode::binary;  // text, binary, ping, pong or close
-  // For close: the reason, without the code.
+  // For close: the reason, without the code. Of a binary message it may still be masked.
   MutableByteView payload;
+  std::uint32_t mask_key = 0;
   std::uint16_t close_code = 0;  // for close: kCloseNoStatus where there was none
+
+  MaskedView masked() const { return {payload, mask_key}; }
+  // In place, where that was left undone.
+  MutableByteView unmask();
 };
 
 // How the peer broke RFC 6455, and the code to close the link with: 1002, 1007 or 1009.
@@ -96,9 +98,10 @@ struct Violation {
 //   OPEN --close message--> DEAD        DEAD: next() returns nothing more, and consumes nothing
 //   OPEN --violation------> DEAD
 //
-// Memory      a data message of one frame is unmasked where it lies in `in`: no copy. Fragments are collected here, at
-//             most max_message bytes, and the memory is given back after the message. A frame whose header announces
-//             more than may follow is refused before its payload is waited for.
+// Memory      a data message of one frame stays where it lies in `in`: no copy. Text is unmasked there, while it
+//             arrives; a binary message is left masked for its reader to unmask. Fragments are collected here,
+//             unmasked, at most max_message bytes, and the memory is given back after the message. A frame whose header
+//             announces more than may follow is refused before its payload is waited for.
 // Lifetime    a Message's payload is a view, valid until the next call of next() or the next append to `in`: call
 //             next() until it returns nothing, and only then append. The frame it lies in is consumed by that next().
 // Text        is checked as UTF-8 while it arrives, so that the first impossible byte ends it.
@@ -127,7 +130,7 @@ class MessageDecoder {
   bool dead_ = false;
   // Bytes at the front of `in` that the message returned last still lies in.
   std::size_t returned_ = 0;
-  // Bytes of the frame at the front of `in` whose payload is unmasked (and, for text, checked) already.
+  // Bytes of the text at the front of `in` that are unmasked and checked already.
   std::size_t unmasked_ = 0;
   // The message that fragments are being collected for; continuation: none.
   Opcode fragmented_ = Opcode::continuation;

@@ -67,22 +67,6 @@ TEST(Frame, AClientTakesAFreshKeyForEveryFrame) {
   EXPECT_NE(Bytes(both.begin() + 6, both.begin() + 10), Bytes(both.begin() + 16, both.end()));
 }
 
-TEST(Mask, AgreesWithTheNaiveOneAtEveryLengthAndOffset) {
-  SeededRandom random(2);
-  constexpr std::uint32_t kKey = 0x1A2B3C4D;
-  constexpr std::array<std::uint8_t, 4> kKeyBytes{0x1A, 0x2B, 0x3C, 0x4D};
-  for (std::size_t size = 0; size < 140; ++size) {
-    for (std::size_t offset = 0; offset < 9; ++offset) {
-      Bytes bytes(size);
-      random.fill(bytes);
-      Bytes expected = bytes;
-      for (std::size_t i = 0; i < size; ++i) expected[i] ^= kKeyBytes[(i + offset) % 4];
-      apply_mask(bytes, kKey, offset);
-      ASSERT_EQ(bytes, expected) << size << " " << offset;
-    }
-  }
-}
-
 TEST(Close, HoldsTheCodeAndAReasonThatFits) {
   SeededRandom random(1);
   ByteQueue out;

@@ -42,8 +42,8 @@ std::ostream& operator<<(std::ostream& out, const Outcome& outcome) {
   return out << "answer " << outcome.answer;
 }
 
-Event event_of(const websocket::Message& message) {
-  return {message.kind, std::string(as_text(message.payload)), message.close_code};
+Event event_of(websocket::Message& message) {
+  return {message.kind, std::string(as_text(message.unmask())), message.close_code};
 }
 
 Bytes joined(const Pieces& pieces) {
@@ -110,7 +110,7 @@ class Conformance : public testing::Test {
     const auto receive = [&](const Bytes& piece) {
       in.append(piece);
       while (true) {
-        const auto message = decoder.next(in);
+        auto message = decoder.next(in);
         if (!message) {
           EXPECT_EQ(outcome.answer, kStaysOpen) << "refused twice";
           EXPECT_FALSE(message.error().reason.empty());
@@ -163,7 +163,7 @@ class Conformance : public testing::Test {
   // The code of the close frame in `channel`'s output, which must hold nothing else.
   std::uint16_t sent_close_code(Channel& channel) const {
     websocket::MessageDecoder decoder(sender(), 1000);
-    const auto message = decoder.next(channel.output());
+    auto message = decoder.next(channel.output());
     EXPECT_TRUE(message && *message && (*message)->kind == Opcode::close);
     if (!message || !*message) return 0;
     const std::uint16_t code = (*message)->close_code;

@@ -52,6 +52,27 @@ TEST_P(LanTest, TwoClientsReachEachOtherByTheirInnerAddresses) {
   EXPECT_EQ(net.core->registry().totals().down.packets, 2U);
 }
 
+TEST_P(LanTest, SuperPacketsThatAreWrittenAsTheyLieKeepTheirPlaceAmongTheOthers) {
+  TestClient& alice = net.add_client("a-token");
+  TestClient& bob = net.add_client("b-token");
+  bob.tunnel.kinds = {Offload::Gso::tcp4};
+  std::vector<std::size_t> sizes;
+  for (const std::size_t payload : {10000U, 65000U, 11000U, 64000U, 63000U, 12000U}) {
+    Packet packet = test::super_packet("10.100.0.2", "10.100.0.3", payload, 1300);
+    sizes.push_back(packet.size());
+    alice.tunnel.inject(std::move(packet));
+  }
+  net.run();
+  std::vector<std::size_t> written;
+  for (const Packet& packet : bob.tunnel.written) {
+    written.push_back(packet.size());
+    EXPECT_EQ(packet.offload.segment_size, 1300);
+  }
+  EXPECT_EQ(written, sizes);
+  EXPECT_EQ(bob.status().down_packets, alice.status().up_packets);
+  EXPECT_EQ(bob.status().down_bytes, alice.status().up_bytes);
+}
+
 TEST_P(LanTest, TheGatewayAnswersPingOnItsOwnAddressWithoutATunDevice) {
   TestClient& alice = net.add_client("a-token");
   alice.tunnel.inject(test::echo_request("10.100.0.2", "10.100.0.1"));

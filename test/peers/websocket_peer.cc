@@ -97,8 +97,8 @@ class Conversation {
   }
 
  private:
-  void answer(const websocket::Message& message, std::string& ending) {
-    const std::string payload(as_text(message.payload));
+  void answer(websocket::Message& message, std::string& ending) {
+    const std::string payload(as_text(message.unmask()));
     switch (message.kind) {
       case Opcode::close: ending = "closed " + std::to_string(message.close_code) + " " + payload; break;
       case Opcode::ping:

@@ -1,7 +1,6 @@
 // What a client borrows from its machine, in memory: interface, lease, names. No gateway here: see network.h.
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "client/core/tunnel.h"
 #include "net/resolver.h"
 #include "packet/packet.h"
+#include "test/support/fifo.h"
 
 namespace penstock::test {
 
@@ -28,13 +28,18 @@ class FakeTunnel final : public client::Tunnel {
     std::size_t count = 0;
     for (std::size_t bytes = 0; count < max_packets && bytes < max_bytes && !waiting_.empty(); ++count) {
       bytes += waiting_.front().size();
-      into.push_back(std::move(waiting_.front()));
-      waiting_.pop_front();
+      into.push_back(waiting_.pop_front());
     }
     return count;
   }
   bool write(Packet& packet) override {
     written.push_back(packet.clone());
+    return true;
+  }
+  bool write_as_it_lies(ByteView packet, const Offload& offload) override {
+    if (!kinds.has(offload.gso)) return false;
+    written.push_back(Packet::copy_of(packet));
+    written.back().offload = offload;
     return true;
   }
   GsoKinds takes() const override { return kinds; }
@@ -63,7 +68,7 @@ class FakeTunnel final : public client::Tunnel {
     });
   }
   EventLoop* loop_;
-  std::deque<Packet> waiting_;
+  Fifo<Packet> waiting_;
   Task reader_;
 };
 

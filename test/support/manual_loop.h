@@ -11,7 +11,6 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -19,6 +18,7 @@
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "base/timer_queue.h"
+#include "test/support/fifo.h"
 #include "test/support/readiness.h"
 
 namespace penstock::test {
@@ -110,8 +110,7 @@ class ManualLoop final : public EventLoop {
 
   bool run_one() {
     if (!tasks_.empty()) {
-      Task task = std::move(tasks_.front());
-      tasks_.pop_front();
+      Task task = tasks_.pop_front();
       task();
       return true;
     }
@@ -132,7 +131,7 @@ class ManualLoop final : public EventLoop {
   }
 
   ManualClock clock_;
-  std::deque<Task> tasks_;
+  Fifo<Task> tasks_;
   TimerQueue timers_;
   std::vector<PolledWatch*> watches_;
 };

@@ -136,7 +136,7 @@ class MemorySocket final : public net::StreamSocket {
 
   struct Side {
     EventLoop* loop = nullptr;  // null while detached or destroyed
-    std::uint64_t stay = 0;     // counts detach(): what was posted during an earlier stay on a loop is void
+    std::uint32_t stay = 0;     // counts detach(): what was posted during an earlier stay on a loop is void
     Task readable;
     Task writable;
     ByteQueue sent;
@@ -169,9 +169,10 @@ class MemorySocket final : public net::StreamSocket {
       return broken || own.sent.size() < std::min(options.capacity, own.unsent_limit) ||
              (!sides[1 - side].open && !cut);
     }
-    // Posts what is armed and ready. Ready is asked again when the post runs: it may have been read meanwhile.
+    // Posts what is armed and ready. Ready is asked again when the post runs: it may have been read meanwhile. What is
+    // captured is no more than a Task holds without memory of its own.
     void notify() {
-      for (std::size_t side = 0; side < 2; ++side) {
+      for (std::uint32_t side = 0; side < 2; ++side) {
         Side& at = sides[side];
         if (at.loop == nullptr) continue;
         if ((at.readable && is_readable(side)) || (at.writable && is_writable(side))) {
@@ -179,7 +180,7 @@ class MemorySocket final : public net::StreamSocket {
         }
       }
     }
-    void deliver(std::size_t side, std::uint64_t stay) {
+    void deliver(std::uint32_t side, std::uint32_t stay) {
       Side& at = sides[side];
       Task readable;
       Task writable;

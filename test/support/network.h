@@ -54,7 +54,7 @@ struct TestClient {
 class Network {
  public:
   explicit Network(std::string server_config, int loop_count = 1) : server_config_(std::move(server_config)) {
-    for (int i = 0; i < loop_count; ++i) loops.push_back(std::make_unique<ManualLoop>());
+    for (int i = 0; i < loop_count; ++i) all_loops_.push_back(loops.emplace_back(std::make_unique<ManualLoop>()).get());
     start_gateway();
   }
   ~Network() {
@@ -113,11 +113,7 @@ class Network {
     }
   }
   ManualLoop& home() { return *loops.front(); }
-  std::vector<ManualLoop*> all_loops() {
-    std::vector<ManualLoop*> all{&client_loop};
-    for (const auto& loop : loops) all.push_back(loop.get());
-    return all;
-  }
+  const std::vector<ManualLoop*>& all_loops() const { return all_loops_; }
 
   std::vector<std::unique_ptr<ManualLoop>> loops;  // the gateway's
   ManualLoop client_loop;                          // that of all clients
@@ -131,6 +127,7 @@ class Network {
 
  private:
   std::string server_config_;
+  std::vector<ManualLoop*> all_loops_{&client_loop};
 };
 
 // Joins a client to the gateway, or refuses as a host does whose process is gone.

@@ -152,12 +152,12 @@ class Client final : public transport::Connection::Handler {
 
   void on_open() override { log_in(); }
   void on_text(std::string_view text) override;
-  void on_binary(ByteView bytes) override;
+  void on_binary(MaskedView bytes) override;
   void on_turn_end() override;
   void on_writable() override { pump(); }
   void on_closed(const transport::Ending& ending) override;
 
-  void take_batch(ByteView message);
+  void take_batch(MaskedView message);
   void take_packet(ByteView bytes, const Offload& offload);
   void count_losses();
   void arm_tunnel();

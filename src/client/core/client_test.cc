@@ -52,7 +52,7 @@ class PlainGateway final : public net::SocketFactory, public transport::Connecti
                                                                     .lease = "a-lease",
                                                                     .resumed = again != nullptr}));
   }
-  void on_binary(ByteView bytes) override { received.push_back(Packet::copy_of(bytes)); }
+  void on_binary(MaskedView bytes) override { received.push_back(Packet::copy_of(bytes)); }
   void on_turn_end() override {
     if (!received.empty()) connection_->send_packets(received, {});
     received.clear();

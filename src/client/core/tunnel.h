@@ -36,6 +36,9 @@ class Tunnel {
   // Takes super-packets and partial checksums too. Uses the packet up: afterwards it may be in pieces or empty. False:
   // the machine refused it or a part of it.
   virtual bool write(Packet& packet) = 0;
+  // The same of a packet that is not a Packet, if nothing has to be done to it first. False: nothing was written, and a
+  // copy of it is for write().
+  virtual bool write_as_it_lies(ByteView packet, const Offload& offload) = 0;
   // The super-packets that write() hands to the machine whole.
   virtual GsoKinds takes() const = 0;
   // Runs `task` once, as soon as read() has something to say.

@@ -20,6 +20,9 @@ class LinuxTunnel final : public Tunnel {
     return interface_->device().read(into, max_packets, max_bytes);
   }
   bool write(Packet& packet) override { return interface_->device().write(packet); }
+  bool write_as_it_lies(ByteView packet, const Offload& offload) override {
+    return interface_->device().write_as_it_lies(packet, offload);
+  }
   GsoKinds takes() const override { return interface_->device().takes(); }
   void when_readable(Task task) override { watch_->when_readable(std::move(task)); }
 

@@ -122,7 +122,7 @@ void Handshake::on_text(std::string_view text) {
   turn_away("log in first");
 }
 
-void Handshake::on_binary(ByteView) {
+void Handshake::on_binary(MaskedView) {
   if (!refused_) turn_away("log in first");
 }
 

@@ -91,7 +91,7 @@ void Link::on_text(std::string_view text) {
   // The rest (pong, error, what only a server says) asks for no answer.
 }
 
-void Link::on_binary(ByteView bytes) {
+void Link::on_binary(MaskedView bytes) {
   alive_seen();
   if (format_.batches) return take_batch(bytes);
   if (bytes.size() > Packet::kMaxSize) return door_->shard_->router().drops().count(router::Drop::malformed);
@@ -99,13 +99,13 @@ void Link::on_binary(ByteView bytes) {
 }
 
 // What is said of the packets is for the router to believe or not.
-void Link::take_batch(ByteView message) {
+void Link::take_batch(MaskedView message) {
   protocol::BatchReader reader(message);
   while (const auto entry = reader.next()) take_packet(entry->packet, entry->offload);
   if (reader.malformed()) door_->shard_->router().drops().count(router::Drop::malformed);
 }
 
-void Link::take_packet(ByteView bytes, const Offload& offload) {
+void Link::take_packet(MaskedView bytes, const Offload& offload) {
   received_.push_back(Packet::copy_of(bytes));
   received_.back().offload = offload;
   if (received_.size() == kMaxBatch) on_turn_end();
