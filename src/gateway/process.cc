@@ -300,7 +300,8 @@ Result<void> Process::open_interface() {
 }
 
 // This machine, too, reaches the subnets behind clients by way of them. The gateway serves all the same where it
-// cannot.
+// cannot. Also what is not new is configured again, for somebody may have changed it by hand: an MTU below 1280, though
+// it be raised again, takes the IPv6 address away.
 void Process::route_sites(const std::vector<TokenRecord>& records) {
   if (!interface_) return;
   std::vector<Prefix> routes;
@@ -317,7 +318,6 @@ void Process::route_sites(const std::vector<TokenRecord>& records) {
       }
     }
   }
-  if (routes == interface_settings_.routes) return;
   interface_settings_.routes = std::move(routes);
   if (auto configured = interface_->configure(interface_settings_); !configured)
     log::warn("this machine itself does not reach every site", {{"error", configured.error().message}});

@@ -46,13 +46,13 @@
 #include "auth/authenticator.h"
 #include "auth/lease_ticket.h"
 #include "base/event_loop.h"
+#include "base/log_gate.h"
 #include "base/random.h"
 #include "protocol/messages.h"
 #include "router/address_pool.h"
 #include "router/route_table.h"
 #include "router/shard.h"
 #include "session/lan_policy.h"
-#include "session/log_gate.h"
 #include "session/state_file.h"
 
 namespace penstock::session {

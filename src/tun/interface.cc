@@ -81,11 +81,14 @@ Interface::~Interface() {
 }
 
 Result<void> Interface::configure(const InterfaceSettings& settings) {
-  PENSTOCK_TRY(const auto addresses, wanted_addresses(name(), settings));
-  const std::set<Prefix> routes = wanted_routes(settings, addresses);
+  PENSTOCK_TRY(auto addresses, wanted_addresses(name(), settings));
+  std::set<Prefix> routes = wanted_routes(settings, addresses);
   const int mtu = settings.mtu.value_or(mtu_);
   const bool ipv6 = std::ranges::any_of(addresses, [](const auto& wanted) { return wanted.address.is_v6(); });
   PENSTOCK_TRY_VOID(check_mtu(name(), mtu, ipv6));
+  const int present = this->mtu();
+  const bool by_hand = present != mtu_ && present != mtu;
+  leave_out_ipv6(addresses, routes, by_hand ? present : mtu);
 
   // What goes first: routes that lead here no longer, and addresses that come back with another prefix length, which
   // IPv6 does not allow twice.
@@ -97,13 +100,31 @@ Result<void> Interface::configure(const InterfaceSettings& settings) {
   for (const InterfaceAddress& address : std::set(addresses_))
     if (!addresses.contains(address) && comes_back(address)) PENSTOCK_TRY_VOID(remove_address(address));
 
-  if (mtu != mtu_) PENSTOCK_TRY_VOID(set_mtu(mtu));
+  if (mtu != mtu_ && !by_hand) PENSTOCK_TRY_VOID(set_mtu(mtu));
   if (auto up = netlink_->set_up(device_->index()); !up) return under("vpn.interface_name", std::move(up).error());
   PENSTOCK_TRY_VOID(add_missing_addresses(addresses));
   // With the last address of a family its routes would go, so the old ones leave only now.
   for (const InterfaceAddress& address : std::set(addresses_))
     if (!addresses.contains(address)) PENSTOCK_TRY_VOID(remove_address(address));
   return add_missing_routes(routes);
+}
+
+int Interface::mtu() const {
+  const auto link = netlink_->find_link(name());
+  // One that was given another name is not asked.
+  return link && *link && (*link)->index == device_->index() ? (*link)->mtu : mtu_;
+}
+
+// Where `mtu` does not carry it.
+void Interface::leave_out_ipv6(std::set<InterfaceAddress>& addresses, std::set<Prefix>& routes, int mtu) {
+  std::size_t left_out = 0;
+  if (mtu < kLeastMtu6) {
+    left_out = std::erase_if(addresses, [](const InterfaceAddress& wanted) { return wanted.address.is_v6(); }) +
+               std::erase_if(routes, [](const Prefix& wanted) { return !wanted.is_v4(); });
+  }
+  if (left_out != 0 && !without_ipv6_)
+    log::warn("no IPv6 inside: it needs an MTU of 1280 or more", {{"interface", name()}, {"mtu", mtu}});
+  without_ipv6_ = left_out != 0;
 }
 
 Result<void> Interface::set_mtu(int mtu) {

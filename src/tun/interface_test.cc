@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 
+#include "base/log.h"
 #include "tun/fake_device.h"
 #include "tun/private_namespace.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 using testing::UnorderedElementsAre;
 using testing::UnorderedElementsAreArray;
 
@@ -193,6 +195,62 @@ TEST_F(InterfaceTest, AnMtuThatCannotBeIsRefusedUnderItsKey) {
   wanted.mtu = 1280;
   EXPECT_TRUE(done(interface->configure(wanted)));
   EXPECT_THAT(addresses(), ElementsAre("fd00::1/64")) << "and no link-local one either";
+}
+
+TEST_F(InterfaceTest, AnMtuThatSomebodySetByHandIsLeftAlone) {
+  const auto interface = Interface::create({.name = "pen0"}).value();
+  auto wanted = settings({"10.100.0.1/24", "fd00::1/64"});
+  wanted.mtu = 1400;
+  EXPECT_TRUE(done(interface->configure(wanted)));
+  EXPECT_EQ(interface->mtu(), 1400);
+  for (const int by_hand : {1300, 9000}) {
+    ASSERT_TRUE(netlink->set_mtu(link().index, by_hand));
+    EXPECT_EQ(interface->mtu(), by_hand);
+    for (const int other : {1400, 1350, 1400}) {
+      wanted.mtu = other;
+      EXPECT_TRUE(done(interface->configure(wanted)));
+      EXPECT_EQ(link().mtu, by_hand);
+      EXPECT_THAT(addresses(), ElementsAre("10.100.0.1/24", "fd00::1/64"));
+    }
+  }
+  ASSERT_TRUE(netlink->set_mtu(link().index, 1400));
+  wanted.mtu = 1350;
+  EXPECT_TRUE(done(interface->configure(wanted)));
+  EXPECT_EQ(link().mtu, 1350) << "set back by hand, it is ours again";
+}
+
+TEST_F(InterfaceTest, AnMtuSetByHandThatIsTooLowForIpv6LeavesOutIpv6AndNothingElse) {
+  const auto interface = Interface::create({.name = "pen0"}).value();
+  EXPECT_TRUE(done(interface->configure(settings({"10.100.0.1/24", "fd00::1/64"}, {"10.5.0.0/16", "fd05::/48"}))));
+  const log::Capture logs;
+  for (const int by_hand : {1000, 1279}) {
+    ASSERT_TRUE(netlink->set_mtu(link().index, by_hand));
+    EXPECT_TRUE(done(interface->configure(settings({"10.100.0.1/24", "fd01::1/64"}, {"10.6.0.0/16", "fd06::/48"}))));
+    EXPECT_THAT(addresses(), ElementsAre("10.100.0.1/24"));
+    EXPECT_THAT(routes(), UnorderedElementsAre("10.100.0.0/24", "10.6.0.0/16"));
+    EXPECT_TRUE(done(interface->configure(settings({"10.100.0.1/24", "fd01::1/64"}))));
+    EXPECT_EQ(link().mtu, by_hand);
+  }
+  const std::string warning = "msg=\"no IPv6 inside: it needs an MTU of 1280 or more\" interface=pen0 mtu=1000";
+  EXPECT_THAT(logs.text(), HasSubstr(warning));
+  EXPECT_EQ(logs.text().find("no IPv6", logs.text().find(warning) + warning.size()), std::string::npos) << "once";
+
+  ASSERT_TRUE(netlink->set_mtu(link().index, 1420));
+  EXPECT_TRUE(done(interface->configure(settings({"10.100.0.1/24", "fd01::1/64"}, {"fd06::/48"}))));
+  EXPECT_THAT(addresses(), UnorderedElementsAre("10.100.0.1/24", "fd01::1/64", StartsWith("fe80:")));
+  EXPECT_THAT(routes(), UnorderedElementsAre("10.100.0.0/24", "fd01::/64", "fd06::/48", "fe80::/64"));
+  ASSERT_TRUE(netlink->set_mtu(link().index, 1000));
+  EXPECT_TRUE(done(interface->configure(settings({"fd01::1/64"}))));
+  EXPECT_THAT(logs.text().substr(logs.text().find(warning) + warning.size()), HasSubstr("no IPv6")) << "and once again";
+}
+
+TEST_F(InterfaceTest, AnotherNameGivenToItByHandIsNoFailure) {
+  const auto interface = Interface::create({.name = "pen0"}).value();
+  if (!ip("link set pen0 name pen1")) GTEST_SKIP() << "ip(8) is missing";
+  make_persistent_tun("pen0");
+  ASSERT_TRUE(netlink->set_mtu(link("pen0").index, 1000));
+  EXPECT_TRUE(done(interface->configure(settings({"10.100.0.1/24", "fd00::1/64"}))));
+  EXPECT_EQ(interface->mtu(), 1420);
 }
 
 TEST_F(InterfaceTest, ARouteThatSomebodyElseHasFailsUnderItsKeyAndTheNextTryHeals) {

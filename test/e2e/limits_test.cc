@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/log.h"
+#include "base/log_gate.h"
 #include "gateway/status.h"
 #include "session/outer.h"
 #include "test/support/network.h"
@@ -175,11 +176,11 @@ TEST_P(LimitsTest, TheLogNamesTheAddressThatIsBlockedAndForHowLongAndTheStatusTo
 TEST_P(LimitsTest, BruteForceFromManyAddressesFillsNeitherLogNorStatus) {
   Network& net = gateway();
   for (int n = 0; n < 100; ++n) fail_logins(net, "203.0.113." + std::to_string(n), 6);
-  EXPECT_EQ(lines("login refused"), session::LogGate::kLines);
-  EXPECT_EQ(lines("address blocked"), session::LogGate::kLines);
+  EXPECT_EQ(lines("login refused"), LogGate::kLines);
+  EXPECT_EQ(lines("address blocked"), LogGate::kLines);
   EXPECT_EQ(net.core->registry().totals().logins_refused, 600U) << "every one is counted";
   EXPECT_THAT(status(), HasSubstr(R"("addresses_blocked_now":100)"));
-  net.advance(session::LogGate::kWindow);
+  net.advance(LogGate::kWindow);
   EXPECT_THAT(logs.text(), HasSubstr("msg=\"more logins refused\" count=580"));
   EXPECT_THAT(logs.text(), HasSubstr("msg=\"more addresses blocked\" count=80"));
 }
@@ -402,8 +403,8 @@ TEST_P(LimitsTest, AProxyHeaderFromOneThatIsNotTrustedIsCountedAndTheLogSaysHowT
   EXPECT_EQ(count("proxy_header"), 4U);
 
   for (int n = 0; n < 100; ++n) EXPECT_TRUE(Stranger(net, "198.51.100.1").say("PROXY UNKNOWN\r\n").gone());
-  EXPECT_EQ(lines("proxy refused"), session::LogGate::kLines);
-  net.advance(session::LogGate::kWindow);
+  EXPECT_EQ(lines("proxy refused"), LogGate::kLines);
+  net.advance(LogGate::kWindow);
   EXPECT_THAT(logs.text(), HasSubstr("msg=\"more proxies refused\" count=84"));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,9 +21,11 @@ class FakeTunnel final : public client::Tunnel {
  public:
   explicit FakeTunnel(EventLoop& loop) : loop_(&loop) {}
   Result<void> configure(const client::TunnelSettings& wanted) override {
-    settings.push_back(wanted);
+    ++configured;
+    if (settings.empty() || settings.back() != wanted) settings.push_back(wanted);
     return {};
   }
+  int mtu() const override { return mtu_by_hand.value_or(settings.empty() ? 0 : settings.back().mtu); }
   Result<std::size_t> read(PacketBatch& into, std::size_t max_packets, std::size_t max_bytes) override {
     if (removed) return fail(ErrorCode::closed, "the interface is gone");
     std::size_t count = 0;
@@ -56,7 +59,9 @@ class FakeTunnel final : public client::Tunnel {
     wake();
   }
 
-  std::vector<client::TunnelSettings> settings;  // each configure(), in order
+  std::vector<client::TunnelSettings> settings;  // each configure() that said something new, in order
+  std::size_t configured = 0;                    // how often
+  std::optional<int> mtu_by_hand;
   PacketBatch written;
   GsoKinds kinds;
   bool removed = false;

@@ -124,8 +124,10 @@ def finished(packet):
     return put(blank, checksum_at(packet), struct.pack("!H", check))
 
 
-def tcp(source, destination, data, flags=ACK, sequence=1000, ports=(5000, 6000), options=b"", urgent=0):
-    header = struct.pack("!HHIIBBHHH", *ports, sequence, 7, (20 + len(options)) // 4 << 4, flags, 512, 0, urgent)
+def tcp(source, destination, data, flags=ACK, sequence=1000, ports=(5000, 6000), options=b"", urgent=0,
+        acknowledgement=7):
+    header = struct.pack("!HHIIBBHHH", *ports, sequence, acknowledgement, (20 + len(options)) // 4 << 4, flags, 512, 0,
+                         urgent)
     return finished(packets.ip(source, destination, packets.TCP, header + options + data))
 
 

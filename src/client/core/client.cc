@@ -29,6 +29,14 @@ std::optional<protocol::Receive> what_we_take(const ClientConfig& config) {
                               static_cast<std::uint32_t>(config.vpn.mtu));
 }
 
+// What all agree on: we send no larger packets, and the gateway says twice how large they may be.
+int mtu_of(const ClientConfig& config, const protocol::AuthResponse& response) {
+  auto mtu = static_cast<std::uint32_t>(config.vpn.mtu);
+  if (response.mtu != 0) mtu = std::min(mtu, response.mtu);
+  if (response.receive) mtu = std::min(mtu, response.receive->mtu);
+  return static_cast<int>(mtu);
+}
+
 FlowHashKey queue_key(Random& random) {
   std::array<std::uint8_t, 16> bytes{};
   random.fill(bytes);
@@ -60,6 +68,7 @@ std::string_view to_string(State state) {
 Client::Client(const ClientConfig& config, Surroundings surroundings)
     : config_(config),
       around_(std::move(surroundings)),
+      gateway_log_(around_.loop),
       dialler_(around_.loop, around_.resolver, around_.sockets),
       backoff_(config_.reconnect.min_backoff, config_.reconnect.max_backoff, around_.random),
       retry_timer_(around_.loop),
@@ -129,16 +138,18 @@ void Client::log_in() {
 }
 
 void Client::on_text(std::string_view text) {
+  using Kind = GatewayLog::Kind;
+  using log::Level;
   const auto message = protocol::parse_control(text);
   if (!message) {
-    log::warn("message from the gateway not understood", {{"error", message.error().message}});
-    return;
+    return gateway_log_.write(Kind::not_understood, Level::warn, "message from the gateway not understood",
+                              {"error", message.error().message});
   }
   if (const auto* response = std::get_if<protocol::AuthResponse>(&*message)) {
     if (state_ != State::connecting) return;
     if (response->success) return logged_in(*response);
     login_deadline_.cancel();
-    refusal_ = response->error;  // dealt with once the connection is gone
+    refusal_ = GatewayLog::shortened(response->error);  // dealt with once the connection is gone
     return connection_->close(1000, response->error);
   }
   if (std::holds_alternative<protocol::Ping>(*message)) {
@@ -148,9 +159,9 @@ void Client::on_text(std::string_view text) {
     if (goodbye->reason == protocol::kReplaced) replaced_ = true;
     // Another process has our lease and so our session: next time we ask for a session of our own.
     if (goodbye->reason == protocol::kTakenOver) lease_.clear();
-    log::info("the gateway says goodbye", {{"reason", goodbye->reason}});
+    gateway_log_.write(Kind::goodbye, Level::info, "the gateway says goodbye", {"reason", goodbye->reason});
   } else if (const auto* notice = std::get_if<protocol::Notice>(&*message)) {
-    log::info("notice from the gateway", {{"text", notice->text}});
+    gateway_log_.write(Kind::notice, Level::info, "notice from the gateway", {"text", notice->text});
   } else if (const auto* config = std::get_if<protocol::ConfigEvent>(&*message)) {
     if (!settings_) return;
     protocol::AuthResponse changed = *settings_;
@@ -158,10 +169,12 @@ void Client::on_text(std::string_view text) {
     changed.exclude = config->exclude;
     changed.dns = config->dns;
     changed.sites = config->sites;
-    if (auto applied = apply(changed); !applied)
-      log::error("settings from the gateway not applied", {{"error", applied.error().message}});
+    if (auto applied = apply(changed); !applied) {
+      gateway_log_.write(Kind::settings, Level::error, "settings from the gateway not applied",
+                         {"error", applied.error().message});
+    }
   } else if (const auto* error = std::get_if<protocol::ErrorMessage>(&*message)) {
-    log::warn("the gateway reports an error", {{"error", error->error}});
+    gateway_log_.write(Kind::error, Level::warn, "the gateway reports an error", {"error", error->error});
   }
 }
 
@@ -206,21 +219,25 @@ void Client::login_refused(const std::string& error) {
         " (is auth.token right? whoever runs the gateway can issue a new profile)");
 }
 
-// Brings the interface to what the gateway says. What is so already is not touched.
+// Brings the interface to what the gateway says, and back to it where somebody changed it since.
 Result<void> Client::apply(const protocol::AuthResponse& response) {
   TunnelSettings wanted;
-  wanted.mtu = config_.vpn.mtu;
-  if (response.mtu != 0) wanted.mtu = std::min(wanted.mtu, static_cast<int>(response.mtu));
+  wanted.mtu = mtu_of(config_, response);
+  const bool carries_ipv6 = wanted.mtu >= kLeastIpv6Mtu;
+  const auto warn = [&](std::string_view message, const log::Field& field) {
+    gateway_log_.write(GatewayLog::Kind::settings, log::Level::warn, message, field);
+  };
   wanted.addresses.emplace_back(response.assigned_ip, response.subnet.length());
-  if (response.assigned_ip6 && wanted.mtu < kLeastIpv6Mtu) {
-    log::warn("no IPv6 inside: it needs a vpn.mtu of 1280 or more", {{"mtu", wanted.mtu}});
-  } else if (response.assigned_ip6) {
+  if (response.assigned_ip6 && carries_ipv6) {
     wanted.addresses.emplace_back(*response.assigned_ip6, response.subnet6 ? response.subnet6->length() : 128);
+  } else if (response.assigned_ip6) {
+    warn("no IPv6 inside: it needs a vpn.mtu of 1280 or more", {"mtu", wanted.mtu});
   }
   const auto add_route = [&](const Prefix& route) {
+    if (!route.is_v4() && !carries_ipv6) return;
     // A route over the gateway's outer address would lead the tunnel into itself.
     if (route.contains(connection_->peer().address)) {
-      log::warn("route not used: the gateway itself lies in it", {{"route", route}});
+      warn("route not used: the gateway itself lies in it", {"route", route});
     } else if (std::find(wanted.routes.begin(), wanted.routes.end(), route) == wanted.routes.end()) {
       wanted.routes.push_back(route);
     }
@@ -228,11 +245,9 @@ Result<void> Client::apply(const protocol::AuthResponse& response) {
   for (const Prefix& route : config_.vpn.routes) add_route(route);
   for (const Prefix& route : response.routes) add_route(route);
   wanted.sites = response.sites;
-  if (tunnel_settings_ != wanted) {
-    PENSTOCK_TRY_VOID(around_.tunnel.configure(wanted));
-    log::debug("interface configured", {{"address", response.assigned_ip}, {"mtu", wanted.mtu}});
-    tunnel_settings_ = wanted;
-  }
+  PENSTOCK_TRY_VOID(around_.tunnel.configure(wanted));
+  log::debug("interface configured", {{"address", response.assigned_ip}, {"mtu", wanted.mtu}});
+  tunnel_settings_ = std::move(wanted);
   settings_ = response;
   return {};
 }
@@ -425,13 +440,13 @@ Status Client::status() const {
   status.gateway = config_.server.urls[next_url_].to_string();
   if (proxy_) status.proxy = proxy_->to_string();
   if (connection_) status.outer = connection_->peer();
+  status.mtu = around_.tunnel.mtu();
   if (settings_) {
     status.address = settings_->assigned_ip;
-    status.address6 = settings_->assigned_ip6;
+    if (status.mtu >= kLeastIpv6Mtu) status.address6 = settings_->assigned_ip6;
     status.subnet = settings_->subnet;
     status.server_ip = settings_->server_ip;
   }
-  status.mtu = tunnel_settings_ ? tunnel_settings_->mtu : config_.vpn.mtu;
   if (state_ == State::connected) status.connected_for = now - connected_since_;
   if (state_ == State::waiting) status.retry_in = std::max(Duration{}, retry_at_ - now);
   return status;

@@ -7,8 +7,8 @@
 //       +--- backoff over -- WAITING <-+
 //
 // The interface stays up while there is no connection, with the addresses it has, so programs on this machine see a
-// network that is slow for a while and not one that is gone. It is configured again only where the gateway says
-// something else than before.
+// network that is slow for a while and not one that is gone. Each login brings it to what the gateway says; what is so
+// already stays untouched, and an MTU that somebody set by hand is left alone.
 //
 // How it comes back   by its lease, if it has one, which the gateway resumes at once and without the token; if that is
 //                     refused, by its token and the address it had. A client that was told that another one replaced
@@ -21,7 +21,8 @@
 // none
 //                     of them stand (packet/flow_queue.h), so that a ping passes an upload. Super-packets go whole to a
 //                     gateway that takes them, and what comes in small is put together for the interface.
-// Bounds              while there is no connection packets are dropped. Drops of every kind are counted.
+// Bounds              while there is no connection packets are dropped. Drops of every kind are counted. What a
+//                     gateway says is logged so many times a minute (gateway_log.h).
 // Ownership           borrows everything it is given. Destroying it closes the connection without a word; stop() is the
 //                     way to say goodbye first.
 // Threads             its loop's.
@@ -37,6 +38,7 @@
 #include "base/random.h"
 #include "client/core/backoff.h"
 #include "client/core/dialler.h"
+#include "client/core/gateway_log.h"
 #include "client/core/proxy_choice.h"
 #include "client/core/tunnel.h"
 #include "config/client_config.h"
@@ -63,7 +65,7 @@ struct Status {
   std::optional<IpAddress> address6;
   std::optional<Prefix> subnet;
   std::optional<IpAddress> server_ip;
-  int mtu = 0;
+  int mtu = 0;  // the interface's own
   std::optional<Duration> connected_for;
   std::optional<Duration> retry_in;
   std::string last_error;
@@ -167,6 +169,7 @@ class Client final : public transport::Connection::Handler {
   ClientConfig config_;
   Surroundings around_;
   transport::ReadBuffer buffer_;
+  GatewayLog gateway_log_;
   Dialler dialler_;
   Backoff backoff_;
   Timer retry_timer_;

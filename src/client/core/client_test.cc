@@ -2,6 +2,7 @@
 // real but for the engine, the wires and the clock. With a whole gateway: test/e2e/lan_test.cc.
 #include "client/core/client.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -9,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/log.h"
 #include "test/support/client_surroundings.h"
 #include "test/support/manual_loop.h"
 #include "test/support/memory_socket.h"
@@ -19,6 +21,8 @@ namespace penstock::client {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
 
 class PlainGateway final : public net::SocketFactory, public transport::Connection::Handler {
  public:
@@ -39,18 +43,14 @@ class PlainGateway final : public net::SocketFactory, public transport::Connecti
   }
 
   void on_open() override {}
+  void say(std::string_view text) { connection_->send_text(text); }
   void on_text(std::string_view text) override {
     const auto message = protocol::parse_control(text).value();
     if (std::holds_alternative<protocol::Ping>(message)) return;
     logins.push_back(message);
     const auto* again = std::get_if<protocol::Reconnect>(&message);
-    connection_->send_text(protocol::to_json(protocol::AuthResponse{.success = true,
-                                                                    .assigned_ip = IpAddress::parse("10.0.0.2").value(),
-                                                                    .subnet = Prefix::parse("10.0.0.0/24").value(),
-                                                                    .server_ip = IpAddress::parse("10.0.0.1").value(),
-                                                                    .mtu = 1400,
-                                                                    .lease = "a-lease",
-                                                                    .resumed = again != nullptr}));
+    answer.resumed = again != nullptr;
+    connection_->send_text(protocol::to_json(answer));
   }
   void on_binary(MaskedView bytes) override { received.push_back(Packet::copy_of(bytes)); }
   void on_turn_end() override {
@@ -59,6 +59,12 @@ class PlainGateway final : public net::SocketFactory, public transport::Connecti
   }
   void on_closed(const transport::Ending&) override {}
 
+  protocol::AuthResponse answer{.success = true,  // to every login
+                                .assigned_ip = IpAddress::parse("10.0.0.2").value(),
+                                .subnet = Prefix::parse("10.0.0.0/24").value(),
+                                .server_ip = IpAddress::parse("10.0.0.1").value(),
+                                .mtu = 1400,
+                                .lease = "a-lease"};
   test::MemorySocket* wire = nullptr;  // of the latest connection
   std::vector<protocol::ControlMessage> logins;
   PacketBatch received;
@@ -76,6 +82,17 @@ class ClientTest : public testing::Test {
     client_.start();
     loop_.run_until_idle();
   }
+  void come_back() {
+    gateway_.wire->cut();
+    loop_.advance(45s);  // dead_after, and the first wait
+    ASSERT_EQ(client_.status().state, State::connected) << client_.status().last_error;
+  }
+  std::vector<std::string> addresses() const {
+    std::vector<std::string> texts;
+    for (const auto& [address, length] : tunnel_.settings.back().addresses) texts.push_back(address.to_string());
+    return texts;
+  }
+
   test::ManualLoop loop_;
   SeededRandom random_{1};
   PlainGateway gateway_{loop_, random_};
@@ -117,13 +134,80 @@ TEST_F(ClientTest, PacketsPassBothWays) {
 }
 
 TEST_F(ClientTest, WhenTheWireIsCutItComesBackByItsLeaseAndLeavesTheInterfaceAlone) {
-  gateway_.wire->cut();
-  loop_.advance(45s);  // dead_after, and the first wait
-  ASSERT_EQ(client_.status().state, State::connected) << client_.status().last_error;
+  come_back();
   ASSERT_EQ(gateway_.logins.size(), 2U);
   EXPECT_EQ(std::get<protocol::Reconnect>(gateway_.logins[1]).lease, "a-lease");
   EXPECT_EQ(client_.status().resumed, 1U);
   EXPECT_EQ(tunnel_.settings.size(), 1U);
+  EXPECT_EQ(tunnel_.configured, 2U) << "but sees to it that all is still there";
+}
+
+TEST_F(ClientTest, TheInterfaceSendsNothingLargerThanEitherMtuOfTheGateway) {
+  const struct {
+    std::uint32_t mtu;
+    std::uint32_t receive;
+    int agreed;
+  } answers[] = {{1300, 1400, 1300}, {1400, 1300, 1300}, {9000, 9000, 1420}, {1400, 0xFFFFFFFF, 1400}};
+  for (const auto& [mtu, receive, agreed] : answers) {
+    gateway_.answer.mtu = mtu;
+    gateway_.answer.receive = protocol::Receive{.mtu = receive};
+    come_back();
+    EXPECT_EQ(tunnel_.settings.back().mtu, agreed);
+  }
+}
+
+TEST_F(ClientTest, BelowTheLeastMtuOfIpv6ItAsksForNoIpv6) {
+  gateway_.answer.assigned_ip6 = IpAddress::parse("fd00::2").value();
+  gateway_.answer.server_ip6 = IpAddress::parse("fd00::1").value();
+  gateway_.answer.subnet6 = Prefix::parse("fd00::/64").value();
+  gateway_.answer.routes = {Prefix::parse("10.5.0.0/16").value(), Prefix::parse("fd05::/48").value()};
+  gateway_.answer.receive = protocol::Receive{.mtu = 1279};
+  come_back();
+  EXPECT_THAT(addresses(), ElementsAre("10.0.0.2"));
+  EXPECT_THAT(tunnel_.settings.back().routes, ElementsAre(gateway_.answer.routes[0]));
+  EXPECT_EQ(client_.status().address6, std::nullopt);
+
+  gateway_.answer.receive = protocol::Receive{.mtu = 1280};
+  come_back();
+  EXPECT_THAT(addresses(), ElementsAre("10.0.0.2", "fd00::2"));
+  EXPECT_EQ(tunnel_.settings.back().routes, gateway_.answer.routes);
+  EXPECT_EQ(client_.status().address6, gateway_.answer.assigned_ip6);
+}
+
+TEST_F(ClientTest, TheStatusShowsTheMtuThatTheInterfaceHas) {
+  EXPECT_EQ(client_.status().mtu, 1400);
+  tunnel_.mtu_by_hand = 1000;
+  EXPECT_EQ(client_.status().mtu, 1000);
+}
+
+TEST_F(ClientTest, AGatewayThatTalksAndTalksFillsNoLog) {
+  const log::Capture logs;
+  const std::string much(10000, 'x');
+  for (int i = 0; i < 1000; ++i) {
+    gateway_.say("no message " + much);
+    gateway_.say(protocol::to_json(protocol::Notice{.text = much}));
+    gateway_.say(protocol::to_json(protocol::ErrorMessage{.error = much}));
+    gateway_.say(protocol::to_json(protocol::Goodbye{.reason = much}));
+    gateway_.say(protocol::to_json(protocol::ConfigEvent{.routes = {Prefix::parse("0.0.0.0/0").value()}}));
+    loop_.run_until_idle();
+  }
+  EXPECT_EQ(client_.status().state, State::connected);
+  loop_.advance(LogGate::kWindow);
+  for (const auto* held_back :
+       {"more messages from the gateway not understood", "more notices from the gateway",
+        "more errors from the gateway", "more goodbyes from the gateway", "more about settings from the gateway"})
+    EXPECT_THAT(logs.text(), HasSubstr("msg=\"" + std::string(held_back) + "\" count=980"));
+  EXPECT_LT(logs.text().size(), 5 * LogGate::kLines * 400);
+}
+
+TEST_F(ClientTest, ARefusalInManyWordsIsCutShort) {
+  const log::Capture logs;
+  gateway_.answer = {.error = std::string(10000, 'x')};
+  gateway_.wire->cut();
+  loop_.advance(60s);
+  EXPECT_THAT(logs.text(), HasSubstr("the gateway refused the login: xxx"));
+  EXPECT_LT(client_.status().last_error.size(), 500U);
+  EXPECT_LT(logs.text().size(), 10000U);
 }
 
 TEST_F(ClientTest, StoppingSaysGoodbyeFirst) {

@@ -30,6 +30,8 @@ class Tunnel {
 
   // What is wanted now; what is already so stays untouched. The message of a refusal names the setting.
   virtual Result<void> configure(const TunnelSettings& settings) = 0;
+  // The interface's own, in bytes: what was configured, unless somebody set another.
+  virtual int mtu() const = 0;
   // Appends packets that the machine wants sent: at most `max_packets`, and none more once they have `max_bytes`
   // together. 0: none now. Refusal: the interface is gone.
   virtual Result<std::size_t> read(PacketBatch& into, std::size_t max_packets, std::size_t max_bytes) = 0;

@@ -34,14 +34,18 @@ Result<std::unique_ptr<LinuxTunnel>> LinuxTunnel::create(EventLoop& loop, const 
 }
 
 LinuxTunnel::LinuxTunnel(EventLoop& loop, std::unique_ptr<tun::Interface> interface)
-    : interface_(std::move(interface)), watch_(loop.watch(interface_->device().handle())) {}
+    : loop_(&loop),
+      warnings_(loop, "more networks of the gateway that are in the way"),
+      interface_(std::move(interface)),
+      watch_(loop.watch(interface_->device().handle())) {}
 
 Result<void> LinuxTunnel::configure(const TunnelSettings& settings) {
   // The gateway's choice and not ours: a warning, for it explains what will be strange.
   const auto addresses = net::host_addresses();
   if (addresses) {
     for (const auto& [address, length] : settings.addresses) {
-      if (const auto* other = net::overlapping(*addresses, Prefix(address, length), interface_->name())) {
+      if (const auto* other = net::overlapping(*addresses, Prefix(address, length), interface_->name());
+          other != nullptr && may_warn()) {
         log::warn("the gateway's network overlaps one that this machine stands in",
                   {{"subnet", Prefix(address, length)}, {"other", other->network}, {"interface", other->interface}});
       }
@@ -54,7 +58,7 @@ Result<void> LinuxTunnel::configure(const TunnelSettings& settings) {
       return host.interface != interface_->name() && host.network.contains(route);
     };
     if (!addresses || std::ranges::none_of(*addresses, stands_in)) return false;
-    log::warn("route not used: this machine stands in that network itself", {{"route", route}});
+    if (may_warn()) log::warn("route not used: this machine stands in that network itself", {{"route", route}});
     return true;
   });
   PENSTOCK_TRY_VOID(interface_->configure({.addresses = settings.addresses, .routes = routes, .mtu = settings.mtu}));

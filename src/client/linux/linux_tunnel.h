@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "base/log_gate.h"
 #include "client/core/tunnel.h"
 #include "tun/interface.h"
 
@@ -16,6 +17,7 @@ class LinuxTunnel final : public Tunnel {
   static Result<std::unique_ptr<LinuxTunnel>> create(EventLoop& loop, const tun::InterfaceOptions& options);
 
   Result<void> configure(const TunnelSettings& settings) override;
+  int mtu() const override { return interface_->mtu(); }
   Result<std::size_t> read(PacketBatch& into, std::size_t max_packets, std::size_t max_bytes) override {
     return interface_->device().read(into, max_packets, max_bytes);
   }
@@ -28,8 +30,11 @@ class LinuxTunnel final : public Tunnel {
 
  private:
   LinuxTunnel(EventLoop& loop, std::unique_ptr<tun::Interface> interface);
+  bool may_warn() { return warnings_.lets_through(loop_->now()); }
   void warn_unless_forwarding(const std::vector<Prefix>& sites);
 
+  EventLoop* loop_;
+  LogGate warnings_;  // a gateway may change its settings all the time
   bool warned_of_forwarding_ = false;
   std::unique_ptr<tun::Interface> interface_;
   std::unique_ptr<Watch> watch_;  // destroyed before the interface

@@ -16,11 +16,11 @@
 
 #include "base/event_loop.h"
 
-namespace penstock::session {
+namespace penstock {
 
 class LogGate {
  public:
-  static constexpr std::uint64_t kLines = 20;  // 6 MB a day at most
+  static constexpr std::uint64_t kLines = 20;  // 29 000 a day at most
   static constexpr Duration kWindow = std::chrono::minutes(1);
 
   // `held_back` is a constant: "more logins refused".
@@ -46,4 +46,4 @@ class LogGate {
   std::uint64_t counted_ = 0;  // and not written
 };
 
-}  // namespace penstock::session
+}  // namespace penstock

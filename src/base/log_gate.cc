@@ -1,10 +1,10 @@
-#include "session/log_gate.h"
+#include "base/log_gate.h"
 
 #include <utility>
 
 #include "base/log.h"
 
-namespace penstock::session {
+namespace penstock {
 
 bool LogGate::lets_through(TimePoint now) {
   const std::lock_guard lock(mutex_);
@@ -33,4 +33,4 @@ void LogGate::tell() {
   log::warn(held_back_, {{"count", count}});
 }
 
-}  // namespace penstock::session
+}  // namespace penstock

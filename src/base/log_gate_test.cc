@@ -1,4 +1,4 @@
-#include "session/log_gate.h"
+#include "base/log_gate.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "test/support/manual_loop.h"
 
-namespace penstock::session {
+namespace penstock {
 namespace {
 
 using std::chrono::seconds;
@@ -73,4 +73,4 @@ TEST_F(LogGateTest, ManyThreadsShareOneGate) {
 }
 
 }  // namespace
-}  // namespace penstock::session
+}  // namespace penstock
