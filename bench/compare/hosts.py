@@ -12,6 +12,7 @@ files. Nothing waits without a bound.
 import contextlib
 import ctypes
 import fcntl
+import json
 import itertools
 import os
 import pathlib
@@ -169,6 +170,18 @@ class Host:
         with self.entered(), contextlib.suppress(OSError):
             pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text(algorithm)
 
+    def choose_congestion(self, address):
+        """The lab's algorithm for all TCP with `address`, by a route of its own: a kernel may refuse a namespace a default
+        other than the machine's, but not a route's choice. Returns the address that is ours towards it."""
+        route = json.loads(self.run("ip", "-j", "route", "get", address))[0]
+        via = ["via", route["gateway"]] if "gateway" in route else []
+        try:
+            self.ip("route", "replace", f"{address}/32", *via, "dev", route["dev"], "src", route["prefsrc"], "congctl",
+                    self.lab.congestion)
+        except Failure:
+            self.lab.congestion_in_use = self.congestion()
+        return route["prefsrc"]
+
     def congestion(self):
         with self.entered():
             return pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
@@ -244,21 +257,14 @@ class Lab:
                 host.ip("link", "set", wire, "mtu", MTU, "up")
         for host, wire, address in ends:
             host.ip("address", "add", f"{address}/24", "dev", wire)
-            self.choose_congestion(host, wire, network, address)
             if self.loss:
                 host.lose(wire, self.loss)
         if self.delay:
             relay.start(self.tools / "delay_relay", "--left", "left", "--right", "right", "--milliseconds", self.delay,
                         name="delay").wait_for_log("relaying")
         client.wait_ping(client.gateway)
+        self.gateway.choose_congestion(client.choose_congestion(client.gateway))
         return client
-
-    def choose_congestion(self, host, wire, network, address):
-        """A kernel may refuse a namespace a default other than the machine's own, but not a route's choice."""
-        try:
-            host.ip("route", "change", f"{network}.0/24", "dev", wire, "src", address, "congctl", self.congestion)
-        except Failure:
-            self.congestion_in_use = host.congestion()
 
     def start(self, argv, name, **options):
         program = Program(argv, self.directory / f"{len(self.programs)}-{name}.log", **options)

@@ -29,6 +29,12 @@ class Tunnel:
     address: str
     programs: dict = dataclasses.field(default_factory=dict)  # side -> the process ids of its programs
 
+    def __post_init__(self):
+        """The inner TCP's algorithm is its routes', as the outer's. Were it chosen by iperf3, after connecting, a kernel
+        whose default is BBR would go on pacing what it sends."""
+        there = self.near.choose_congestion(self.address)
+        self.far.choose_congestion(there)
+
 
 def cpu_seconds(pids):
     """Of these processes until now; of one that has ended, nothing."""
@@ -61,11 +67,10 @@ class Stream:
 
     def __init__(self, tunnel, seconds, options=(), port=PORT):
         self.seconds = seconds
-        algorithm = ["-C", tunnel.near.lab.congestion_in_use]
         self.server = tunnel.far.start("iperf3", "-s", "-1", "-B", tunnel.address, "-p", port, "--forceflush")
         try:
             self.server.wait_for_log("Server listening")
-            self.client = tunnel.near.start("iperf3", "-c", tunnel.address, "-p", port, "-t", seconds, "-J", *algorithm,
+            self.client = tunnel.near.start("iperf3", "-c", tunnel.address, "-p", port, "-t", seconds, "-J",
                                             "--connect-timeout", 5000, *options)
         except BaseException:
             self.server.stop()
