@@ -21,7 +21,7 @@ export JOBS PYTHON
 
 .DEFAULT_GOAL := build
 .PHONY: help build run demo test test-unit test-netns test-fuzz test-waits test-deep test-asan test-tsan windows-check \
-        bench fairness swarm switch lint lint-deep fuzz fuzz-minimize format install clean \
+        bench fairness swarm switch micro lint lint-deep fuzz fuzz-minimize format install clean \
         build-tests build-bench build-fuzzers configure-tests
 
 help: ## this list
@@ -124,7 +124,7 @@ fairness: build-bench ## whether two clients get the same, and what a slow one c
 	@$(PACKAGES) peers
 	@$(PYTHON) bench/compare/fairness.py --build $(BUILD) --json $(BUILD)/fairness.json $(BENCH)
 
-swarm: build-bench ## what 1 000 and 10 000 sessions cost: logins, memory, packets (root; about three minutes)
+swarm: build-bench ## what 10, 1 000 and 10 000 sessions cost: logins, memory, packets (root; four minutes)
 	@$(PYTHON) bench/swarm/run.py --build $(BUILD) --json $(BUILD)/swarm.json
 
 switch: build-bench ## what the switch alone costs a packet with 10 and with 10 000 sessions

@@ -40,8 +40,9 @@ def step_for(largest):
         step *= 10
 
 
-def draw(subjects, medians, about):
-    """The SVG's text; `about` is the line below the title. Subjects without a measurement are left out."""
+def draw(subjects, medians, about, ciphers):
+    """The SVG's text; `about` is the line below the title, `ciphers` the last. Subjects without a measurement are left
+    out."""
     shown = [subject for subject in subjects if medians.get(subject.name, {}).keys() & {"up", "down"}]
     # The bare wire would make all else short: it is told in words.
     wire = next((medians[subject.name]["up"]["median"] for subject in shown if subject.name == "veth"
@@ -79,7 +80,7 @@ def draw(subjects, medians, about):
               f'<text x="{WIDTH - 133}" y="25">up</text>',
               f'<rect class="down" x="{WIDTH - 96}" y="14" width="12" height="12" rx="2"/>',
               f'<text x="{WIDTH - 79}" y="25">down</text>']
-    height = y + 44
+    height = y + 60
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">',
         "<title>Throughput of a single TCP stream through each tunnel</title>",
@@ -88,6 +89,7 @@ def draw(subjects, medians, about):
         f'<text class="small" x="16" y="46">{escape(about)}</text>',
         *legend, *grid, *body,
         f'<text class="small" x="{LEFT}" y="{y + 34}">{escape(note)}</text>',
+        f'<text class="small" x="{LEFT}" y="{y + 50}">{escape(ciphers)}</text>',
         "</svg>", ""])
 
 

@@ -9,12 +9,17 @@
 1. Both clients' streams at once, up and then down: the smaller throughput to the larger.
 2. The first client's throughput while the second downloads over its slow line, and while it does not, in turn, the one
    first in even rounds and the other in odd ones; what the gateway's memory does meanwhile, and the second's pings.
+
+Exit codes: 0; 1 a must was measured and is not met, or something failed; 130 interrupted.
 """
 
 import argparse
+import contextlib
 import json
+import operator
 import pathlib
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -23,13 +28,17 @@ import time
 import measures
 import report
 from hosts import Failure, Lab, certificates, wait_for
-from run import common_arguments, machine, prepare, say, versions
+from run import cipher_library, common_arguments, machine, prepare, say, say_unmet, versions
 from subjects import INNER, STARTING, PenstockClients
 
 SLOW_LINE = ["tbf", "rate", "5mbit", "burst", "32kbit", "latency", "50ms"]
 BULK_PORT = 5300
 UNDER_WAY = 500_000  # bytes by which a download has filled what queues there are
 RESAMPLES = 2000
+EVEN = 0.8  # smaller to larger: within 20 %
+ROUNDS_TO_JUDGE = 20  # fewer say too little of a difference
+SESSION_QUEUE = 8 * 2**20  # bytes; session.queue's default bounds what waits for one client
+SLOW_PING = 100.0  # ms
 
 
 class Place:
@@ -108,19 +117,31 @@ def first_throughput(place, direction, seconds):
     return measures.single(place.tunnels[0], direction, seconds)[direction]
 
 
+class Peak:
+    """The most memory that a process had resident, bytes, since this was made."""
+
+    def __init__(self, pid):
+        self.directory = pathlib.Path(f"/proc/{pid}")
+        # A kernel that cannot forget tells the most since the process began.
+        with contextlib.suppress(OSError):
+            (self.directory / "clear_refs").write_text("5")
+
+    def read(self):
+        return int(re.search(r"VmHWM:\s+(\d+) kB", (self.directory / "status").read_text())[1]) * 1024
+
+
 def beside_a_slow_one(place, options):
     rounds = []
     for number in range(options.rounds):
         one = {}
         for kind in ("without", "with") if number % 2 else ("with", "without"):
-            if kind == "without":
-                one["without"] = first_throughput(place, options.direction, options.seconds)
-            else:
-                with Download(place, options.seconds):
-                    one["with"] = first_throughput(place, options.direction, options.seconds)
-                    one["resident"] = measures.resident(place.gateway.pid)
+            with contextlib.nullcontext() if kind == "without" else Download(place, options.seconds):
+                peak = Peak(place.gateway.pid)
+                one[kind] = first_throughput(place, options.direction, options.seconds)
+                one[f"peak_{kind}"] = peak.read()
         say(f"round {number + 1}: the first {options.direction} {one['without']:.0f} Mbit/s, "
-            f"{one['with']:.0f} beside the slow one; gateway {one['resident'] / 2**20:.1f} MiB")
+            f"{one['with']:.0f} beside the slow one; gateway {one['peak_without'] / 2**20:.1f} and "
+            f"{one['peak_with'] / 2**20:.1f} MiB")
         rounds.append(one)
     return rounds
 
@@ -151,6 +172,27 @@ def difference(rounds):
             "high": medians[int(0.975 * RESAMPLES) - 1], "each": changes}
 
 
+def verdict(found):
+    """The targets; what was not come to is not measured."""
+    sharing, slow = found.get("sharing", {}), found.get("slow")
+    lines = [report.judged(f"two clients at once {direction}, smaller to larger",
+                           sharing[direction]["smaller_to_larger"]["median"] if sharing else None, EVEN)
+             for direction in ("up", "down")]
+    ping = slow and slow.get("second_ping")
+    enough = bool(slow) and len(slow["rounds"]) >= ROUNDS_TO_JUDGE
+    lines += [
+        # A loss is shown where the whole interval lies below zero.
+        report.judged("what a slow client changes for the first, %, upper end of the interval",
+                      slow and 100 * slow["difference"]["high"], 0.0 if enough or not slow else None,
+                      note="" if enough else f"takes {ROUNDS_TO_JUDGE} rounds"),
+        report.judged("gateway's memory, MiB more beside a slow client, at most",
+                      slow and (slow["peak_with"]["max"] - slow["peak_before"]) / 2**20, SESSION_QUEUE / 2**20,
+                      compare=operator.le),
+        report.judged("slow client's ping p99 under load, ms, below", ping and ping["load"]["p99"], SLOW_PING,
+                      compare=operator.lt)]
+    return lines
+
+
 def print_report(found):
     if "sharing" in found:
         rows = [[direction, report.with_spread(part["smaller_to_larger"])] for direction, part in found["sharing"].items()]
@@ -161,15 +203,17 @@ def print_report(found):
                 for kind in ("without", "with")]
         change = slow["difference"]
         rows += [["difference, %", f"{100 * change['median']:+.1f} ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})"],
-                 ["gateway's resident memory, MiB, before", report.number(slow["resident_before"] / 2**20)],
-                 ["the same during the downloads",
-                  report.with_spread({k: v / 2**20 if k != "rounds" else v for k, v in slow["resident"].items()})]]
+                 ["gateway's most resident memory, MiB, before", report.number(slow["peak_before"] / 2**20)],
+                 *([f"the same {kind} the download",
+                    report.with_spread({k: v / 2**20 if k != "rounds" else v for k, v in slow[f"peak_{kind}"].items()})]
+                   for kind in ("without", "with"))]
         rows += [[f"slow client's ping p50/p99, ms, {load}", f"{report.number(p['p50'])}/{report.number(p['p99'])}"
                   f" ({100 * p['lost']:.1f} % lost)"] for load, p in slow.get("second_ping", {}).items()]
         print("\n" + report.table(["beside a client of 5 Mbit/s", "median (min-max)"], rows))
+    print("\n" + report.verdict_table(found["verdict"]))
     facts = found["machine"]
     print(f"\n{facts['kernel']}, {facts['cpu']}, {facts['cores']} cores, load before {facts['load_before']:.2f}; "
-          f"{facts['congestion']}")
+          f"{facts['congestion']}; TLS records by {facts['cipher_library']}")
 
 
 def arguments():
@@ -192,7 +236,8 @@ def arguments():
 def main():
     options = arguments()
     prepare(options)
-    found = {"machine": {**machine(), "versions": versions(["iperf3", "iproute2"], options.penstock)}}
+    found = {"machine": {**machine(), "versions": versions(["iperf3", "iproute2"], options.penstock),
+                         "cipher_library": cipher_library(options.penstock)}}
     exit_code = 0
     with tempfile.TemporaryDirectory(prefix="penstock-bench-keys-") as name:
         keys = pathlib.Path(name)
@@ -205,12 +250,14 @@ def main():
                     found["machine"]["congestion"] = lab.congestion_in_use
                     found["sharing"] = sharing(place, options)
                     place.slow_second()
-                    before = measures.resident(place.gateway.pid)
+                    peak = Peak(place.gateway.pid)
+                    first_throughput(place, options.direction, options.seconds)
+                    before = peak.read()
                     rounds = beside_a_slow_one(place, options)
                     found["slow"] = {
                         "direction": options.direction, "line": " ".join(SLOW_LINE), "rounds": rounds,
-                        **{kind: report.spread([one[kind] for one in rounds]) for kind in ("without", "with", "resident")},
-                        "difference": difference(rounds), "resident_before": before}
+                        **{kind: report.spread([one[kind] for one in rounds]) for kind in rounds[0]},
+                        "difference": difference(rounds), "peak_before": before}
                     found["slow"]["second_ping"] = second_pings(place, 2 * options.seconds)
                 except Failure as failure:
                     exit_code = 1
@@ -220,10 +267,12 @@ def main():
         except KeyboardInterrupt:
             exit_code = 130
     found["machine"].setdefault("congestion", options.congestion)
+    found["verdict"] = verdict(found)
     print_report(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
-    sys.exit(exit_code)
+    unmet = say_unmet(report.unmet(found["verdict"]))
+    sys.exit(exit_code or (1 if unmet else 0))
 
 
 if __name__ == "__main__":

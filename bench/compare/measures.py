@@ -50,12 +50,6 @@ def cpu_seconds(pids):
     return total
 
 
-def resident(pid):
-    """Bytes of a process's resident memory."""
-    match = re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
-    return int(match.group(1)) * 1024
-
-
 def percentile(values, part):
     """The smallest value that `part` of them do not exceed (nearest rank)."""
     ordered = sorted(values)

@@ -9,7 +9,8 @@ import collections
 import operator
 import statistics
 
-PIPE, SKETCH, OURS, CLIENTS, V1, OCSERV = "tls-pipe", "sketch", "penstock", "penstock-clients", "penstock-v1", "ocserv-tls"
+PIPE, SKETCH, OURS, CLIENTS, V1 = "tls-pipe", "sketch", "penstock", "penstock-clients", "penstock-v1"
+OCSERV, OPENVPN = "ocserv-tls", "openvpn-tcp"
 DIRECTIONS = ("up", "down")
 LOADED_P99 = {direction: f"ping_{direction}_p99" for direction in DIRECTIONS}
 
@@ -59,20 +60,30 @@ def ratios(records, subjects):
     return {name: lines for name, lines in table.items() if lines}
 
 
+# Verdicts
+
+
+def judged(target, measured, must, aim=None, compare=operator.ge, note=""):
+    """A target with what was measured and whether that is enough: None where it was not measured, or cannot be judged."""
+    return {"target": target, "measured": measured, "must": must, "aim": aim,
+            "must_met": None if measured is None or must is None else bool(compare(measured, must)),
+            "aim_met": None if measured is None or aim is None else bool(compare(measured, aim)), "note": note}
+
+
+def judged_ratio(records, target, ours, other, measure, *bounds, compare=operator.ge):
+    found = ratio(records, ours, other, measure)
+    note = f"{with_spread(found)} in {found['rounds']} rounds" if found and found["rounds"] > 1 else ""
+    return judged(target, found and found["median"], *bounds, compare=compare, note=note)
+
+
 def verdict(records, subjects):
-    """The targets, each with what was measured and whether that is enough; None where it was not measured."""
+    """The targets on the plain wire."""
     peers = [subject.name for subject in subjects if subject.group == "peer"]
     medians = {subject: {m: s["median"] for m, s in measures.items()} for subject, measures in summary(records).items()}
     lines = []
 
-    def line(target, measured, must, aim=None, compare=operator.ge, note=""):
-        enough = {"must_met": None if measured is None else compare(measured, must),
-                  "aim_met": None if measured is None or aim is None else compare(measured, aim)}
-        lines.append({"target": target, "measured": measured, "must": must, "aim": aim, **enough, "note": note})
-
-    def ratio_line(target, ours, other, measure, *bounds, compare=operator.ge):
-        found = ratio(records, ours, other, measure)
-        line(target, found and found["median"], *bounds, compare=compare)
+    def ratio_line(*arguments, **options):
+        lines.append(judged_ratio(records, *arguments, **options))
 
     for d in DIRECTIONS:
         ratio_line(f"single stream {d}, to the TLS pipe", OURS, PIPE, d, 0.50, 0.75)
@@ -82,17 +93,30 @@ def verdict(records, subjects):
         ratio_line(f"single stream {d}, to the best peer of the round", OURS, peers, d, 4.0, 6.0)
     for d in DIRECTIONS:
         ratio_line(f"client to client {d}, to the TLS pipe", CLIENTS, PIPE, d, 0.30, 0.45)
-    line("through the gateway's user-space NAT, to the TLS pipe", None, 0.40, 0.65, note="no subject for it")
+    lines.append(judged("through the gateway's user-space NAT, to the TLS pipe", None, 0.40, 0.65, note="no subject for it"))
     for d in DIRECTIONS:
         ratio_line(f"as a plain v1 peer {d}, to the TLS pipe", V1, PIPE, d, 0.12, 0.25)
     for d in DIRECTIONS:
         ratio_line(f"as a plain v1 peer {d}, to ocserv TLS", V1, OCSERV, d, 1.0)
     for d in DIRECTIONS:
-        line(f"ping p99 under load {d}, ms, at most", medians.get(OURS, {}).get(LOADED_P99[d]), 8.0, 3.0, operator.le)
+        lines.append(judged(f"ping p99 under load {d}, ms, at most", medians.get(OURS, {}).get(LOADED_P99[d]), 8.0, 3.0,
+                            operator.le))
     for d in DIRECTIONS:
         ratio_line(f"ping p99 under load {d}, to the best peer of the round, below", OURS, peers, LOADED_P99[d], 1.0,
                    compare=operator.lt)
     return lines
+
+
+def loss_verdict(records):
+    """The targets on a line that loses."""
+    return [judged_ratio(records, f"single stream {d}, to {name}", OURS, other, d, 1.0)
+            for other, name in ((OPENVPN, "OpenVPN TCP"), (OCSERV, "ocserv TLS")) for d in DIRECTIONS]
+
+
+def unmet(lines):
+    """Of a verdict what was measured and is not enough, in words."""
+    return [f"{line['target']}: {number(line['measured'])} (must: {number(line['must'])})"
+            for line in lines or () if line["must_met"] is False]
 
 
 # Tables
@@ -113,7 +137,8 @@ def number(value):
     """Three digits that mean something, cut rather than rounded, so that 0.4999 is never 0.500."""
     if value is None:
         return "-"
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{int(value * 10 ** digits + 1e-9) / 10 ** digits:.{digits}f}"
 
 
@@ -167,20 +192,20 @@ def ratio_table(found):
 
 
 def verdict_table(lines):
-    def answer(met):
-        return "not measured" if met is None else "yes" if met else "NO"
+    def answer(measured, met):
+        return "not measured" if measured is None else "not judged" if met is None else "yes" if met else "NO"
 
-    rows = [[line["target"], number(line["measured"]), number(line["must"]), answer(line["must_met"]),
-             number(line["aim"]), "-" if line["aim"] is None else answer(line["aim_met"])] for line in lines]
+    rows = [[line["target"], number(line["measured"]), number(line["must"]), answer(line["measured"], line["must_met"]),
+             number(line["aim"]), "-" if line["aim"] is None else answer(line["measured"], line["aim_met"])]
+            for line in lines]
     return table(["target", "measured", "must", "met", "aim", "met"], rows)
 
 
-def text(records, subjects, judged=True):
-    """Everything of one condition, for a person."""
+def text(records, subjects, lines=None):
+    """Everything of one condition, for a person; `lines` are its verdict."""
     medians, names = summary(records), [subject.name for subject in subjects]
-    parts = [throughput_table(medians, names), cpu_table(medians, names), ratio_table(ratios(records, subjects))]
-    if judged:
-        parts.append(verdict_table(verdict(records, subjects)))
+    parts = [throughput_table(medians, names), cpu_table(medians, names), ratio_table(ratios(records, subjects)),
+             verdict_table(lines or [])]
     said = states(records)
     if said:
         parts.append("\n".join(f"{who}: {why}" for who, why in said.items()))

@@ -5,6 +5,8 @@
 
 Each round runs every subject once, in an order that rotates from round to round, so that what else the machine does hits
 all alike. One subject is up at a time. README.md beside this file tells what the figures mean; hosts.py draws the lab.
+
+Exit codes: 0; 1 a target's must was measured and is not met, or a subject that is no peer failed; 130 interrupted.
 """
 
 import argparse
@@ -27,7 +29,9 @@ from peers import Ocserv, OpenVpn, Tinc, WireguardGo
 from subjects import Penstock, PenstockClients, Sketch, TlsPipe, Veth
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-TOOLS = ("iperf3", "iproute2", "iputils-ping", "openssl")
+TOOLS = ("iperf3", "iproute2", "iputils-ping", "openssl", "libssl3", "libipsec-mb1")
+IPSEC_MB = "libIPSec_MB"
+IPSEC_MB_NEEDS = set("avx512f avx512dq avx512cd avx512bw avx512vl avx512ifma vaes vpclmulqdq gfni sha_ni".split())
 OVER_LONG_LINES = ["tls-pipe", "penstock", "openvpn-tcp", "ocserv-tls"]
 
 
@@ -61,6 +65,23 @@ def versions(packages, penstock):
     with contextlib.suppress(Failure, OSError):
         found["checkout"] = run("git", "-C", REPOSITORY, "describe", "--always", "--dirty").strip()
     return found
+
+
+def cipher_library(penstock):
+    """What encrypts TLS records in that executable, on this processor (src/tls/aead.h has the choice)."""
+    linked = ""
+    with contextlib.suppress(Failure, OSError):
+        linked = run("ldd", penstock)
+    if IPSEC_MB not in linked:
+        return "OpenSSL"
+    flags = next((line.split() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("flags")), [])
+    return "Intel ipsec-mb" if IPSEC_MB_NEEDS <= set(flags) else "OpenSSL (this processor is none for ipsec-mb)"
+
+
+def ciphers(facts):
+    """A line for whoever compares it with the pipe."""
+    return f"TLS records: penstock by {facts['cipher_library']}, the TLS pipe and the sketch by OpenSSL"
 
 
 def machine():
@@ -103,6 +124,13 @@ def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 
+def say_unmet(unmet):
+    """Whether there is any."""
+    for words in unmet:
+        say(f"not met: {words}")
+    return bool(unmet)
+
+
 def in_one_line(record):
     if record["status"] != "measured":
         return f"{record['status']}: {record['reason']}"
@@ -139,30 +167,40 @@ def extent(options):
     return f"{options.rounds} round{'s' if options.rounds > 1 else ''} of {options.seconds:g} s a measurement"
 
 
+def verdict(records, subjects, condition, options):
+    """What there are targets for: the plain wire, and a line that loses. None for others."""
+    if condition["loss"]:
+        return report.loss_verdict(records)
+    return report.verdict(records, subjects) if not condition["delay"] and options.outer_offloads == "on" else None
+
+
 def finish(subjects, conditions, options, records, facts):
-    results = []
+    """Prints and writes everything. Returns the musts that were measured and are not met."""
+    results, unmet = [], []
     for condition in conditions:
         own = [record for record in records if record["condition"] == condition]
-        # The targets are about the plain wire.
-        judged = condition == {"loss": 0.0, "delay": 0.0} and options.outer_offloads == "on"
+        lines = verdict(own, subjects, condition, options)
         heading = describe(condition)
         print(f"\n{heading}\n" if heading else "")
-        print(report.text(own, subjects, judged))
+        print(report.text(own, subjects, lines))
         results.append({"condition": condition, "summary": report.summary(own), "ratios": report.ratios(own, subjects),
-                        "verdict": report.verdict(own, subjects) if judged else None})
+                        "verdict": lines})
+        unmet += [describe(condition, ": ") + words for words in report.unmet(lines)]
     in_use = sorted({record["congestion"] for record in records if "congestion" in record})
     facts["congestion"] = in_use
     if in_use != [options.congestion]:
         print(f"\nThis kernel has no {options.congestion}: what ran is {', '.join(in_use) or 'nothing'}.")
     print(f"\n{facts['kernel']}, {facts['cpu']}, {facts['cores']} cores, load before {facts['load_before']:.2f}; "
           f"{', '.join(in_use)}; {extent(options)}")
+    print(ciphers(facts))
     print(", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "results": results, "records": records}, indent=1) + "\n")
     if options.svg:
         about = (f"{facts['cores']} cores of {facts['cpu']}, Linux {facts['kernel'].split('-')[0]}, "
                  f"{', '.join(in_use)}, {extent(options)}, {facts['date'][:10]}")
-        options.svg.write_text(chart.draw(subjects, results[0]["summary"], about))
+        options.svg.write_text(chart.draw(subjects, results[0]["summary"], about, ciphers(facts)))
+    return unmet
 
 
 def numbers(text):
@@ -227,7 +265,8 @@ def main():
     if unknown := sorted(set(wanted) - set(known)):
         parser.error(f"no such subject: {', '.join(unknown)}")
     subjects = [subject for subject in subjects if subject.name in wanted]
-    facts = {**machine(), "versions": versions([*TOOLS, *(p for s in subjects for p in s.packages)], options.penstock)}
+    facts = {**machine(), "versions": versions([*TOOLS, *(p for s in subjects for p in s.packages)], options.penstock),
+             "cipher_library": cipher_library(options.penstock)}
     facts["options"] = {name: getattr(options, name) for name in ("rounds", "seconds", "congestion", "outer_offloads",
                                                                   "loss", "delay")}
     records = []
@@ -241,9 +280,10 @@ def main():
             say("\nstopped; what there is so far:")
             finish(subjects, conditions, options, records, facts)
             sys.exit(130)
-    finish(subjects, conditions, options, records, facts)
+    unmet = finish(subjects, conditions, options, records, facts)
     ours = {subject.name for subject in subjects if subject.group != "peer"}
-    sys.exit(1 if any(record["status"] == "failed" and record["subject"] in ours for record in records) else 0)
+    failed = any(record["status"] == "failed" or record.get("errors") for record in records if record["subject"] in ours)
+    sys.exit(1 if say_unmet(unmet) or failed else 0)
 
 
 if __name__ == "__main__":

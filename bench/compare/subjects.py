@@ -46,7 +46,8 @@ class Veth(Subject):
 
 
 class TlsPipe(Subject):
-    """Bytes through one TLS connection: nothing that is TLS over TCP goes faster here."""
+    """Bytes through one TLS connection by OpenSSL's record layer. What a VPN has to do besides makes it slower than this;
+    a faster cipher library, which Penstock may have (run.cipher_library), gives some of that back."""
 
     def measurements(self, lab, seconds):
         client = lab.client()

@@ -1,7 +1,7 @@
 // tls_pipe: bytes, or a TUN device's packets, through one bare TLS connection. What the comparison's limits are made
 // of.
 //
-//   send       128 KiB writes for some seconds, no TUN: the machine's limit for anything that is TLS over TCP
+//   send       128 KiB writes for some seconds, no TUN: the machine's limit for TLS over TCP with OpenSSL's records
 //   receive    the other end of that; prints what arrived as JSON
 //   tunnel     the sketch of a VPN: each packet of a TUN device with virtio_net_hdr, super-packets as the kernel
 //              hands them over, behind four bytes of length in host order

@@ -23,7 +23,7 @@ struct Plan {
   double idle_seconds = 30;
   double exchange_seconds = 5;
   std::vector<std::size_t> packet_sizes{64, 1400};
-  std::size_t busy_members = 32;
+  std::size_t busy_members = 10;
   std::size_t busy_window = 64;
   std::size_t window = 2;
   std::size_t pace = 20000;
@@ -43,8 +43,9 @@ Json memory_json(const Memory& now, const Memory& before, std::size_t sessions) 
           {"anonymous_per_session", each(now.anonymous, before.anonymous)}};
 }
 
-Json traffic_json(const Traffic& traffic) {
-  return {{"members", traffic.members},
+Json traffic_json(const std::string& senders, const Traffic& traffic) {
+  return {{"senders", senders},
+          {"members", traffic.members},
           {"packet_size", traffic.packet_size},
           {"window", traffic.window},
           {"packets", traffic.packets},
@@ -106,8 +107,10 @@ int run(Plan plan) {
   report["traffic"] = Json::array();
   if (plan.exchange_seconds <= 0) plan.packet_sizes.clear();
   for (const std::size_t size : plan.packet_sizes) {
-    for (const auto& [members, window] : {std::pair(logins.ready, plan.window), {plan.busy_members, plan.busy_window}})
-      report["traffic"].push_back(traffic_json(swarm.exchange(members, size, window, duration(plan.exchange_seconds))));
+    const Duration time = duration(plan.exchange_seconds);
+    report["traffic"].push_back(traffic_json("all", swarm.exchange(logins.ready, size, plan.window, time)));
+    report["traffic"].push_back(traffic_json(std::to_string(plan.busy_members),
+                                             swarm.exchange(plan.busy_members, size, plan.busy_window, time)));
   }
   report["delays"] = Json::array();
   for (const std::size_t size : plan.packet_sizes)
@@ -141,7 +144,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--sizes", plan.packet_sizes, "of packets")->delimiter(',');
   app.add_option("--window", plan.window, "packets on the way of each member when all send")->capture_default_str();
-  app.add_option("--busy", plan.busy_members, "members when few send")->capture_default_str();
+  app.add_option("--busy", plan.busy_members, "members when few send, chosen at random")->capture_default_str();
   app.add_option("--busy-window", plan.busy_window, "packets on the way of each of them")->capture_default_str();
   app.add_option("--pace", plan.pace, "packets a second while delays are measured")->capture_default_str();
   CLI11_PARSE(app, argc, argv);

@@ -46,12 +46,16 @@ void Member::on_text(std::string_view text) {
   swarm_->joined(*this);
 }
 
-void Member::on_binary(MaskedView bytes) { swarm_->arrived(*this, bytes.bytes()); }
+std::size_t Member::on_binary(MaskedView bytes) {
+  swarm_->arrived(*this, bytes.bytes());
+  return 1;
+}
 void Member::on_turn_end() { swarm_->turn_ended(); }
 
 void Member::on_closed(const transport::Ending& ending) {
+  const std::string reason = ending.error.message;  // goes with the connection
   connection_.reset();
-  swarm_->left(*this, ending.error.message);
+  swarm_->left(*this, reason);
 }
 
 void Member::queue(Packet packet) {

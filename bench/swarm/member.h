@@ -35,7 +35,7 @@ class Member final : public transport::Connection::Handler {
  private:
   void on_open() override;
   void on_text(std::string_view text) override;
-  void on_binary(MaskedView bytes) override;
+  std::size_t on_binary(MaskedView bytes) override;
   void on_turn_end() override;
   void on_closed(const transport::Ending& ending) override;
 

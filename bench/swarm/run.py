@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 """What thousands of sessions cost a gateway: logins a second, memory of each, packets a second.
 
-    bench/swarm/run.py --build DIR [--sessions 1000,10000] [--json FILE] ...      (as root)
+    bench/swarm/run.py --build DIR [--sessions 10,1000,10000] [--rounds 1] [--json FILE] ...      (as root)
 
 Starts `penstock server` and the swarm (swarm/main.cc) in a network namespace of their own, where loopback's addresses
-and port 443 are nobody else's, and which goes away with them. One gateway for each number of sessions. With -- the
-rest goes to the swarm as it is (see DIR/bench/swarm --help).
+and port 443 are nobody else's, and which goes away with them. One gateway for each number of sessions, in each round; the
+order of the numbers rotates. With -- the rest goes to the swarm as it is (see DIR/bench/swarm --help).
+
+Exit code 1: something failed, or a packet of few members costs more than --most times as much among many sessions as
+among the fewest.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import os
 import pathlib
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -102,12 +106,47 @@ def measure(options, sessions):
         return json.loads(done.stdout)
 
 
-def table(reports):
+def median(values):
+    """Of reports that are alike, number by number; what is no number, or the same in all, as the first has it."""
+    first = values[0]
+    if all(value == first for value in values):
+        return first
+    if isinstance(first, dict):
+        return {key: median([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [median(list(each)) for each in zip(*values)]
+    return statistics.median(values) if isinstance(first, (int, float)) else first
+
+
+def cpu(report, phase):
+    return report["traffic"][phase]["gateway_cpu_ns_per_packet"]
+
+
+def against_fewest(rounds):
+    """Of each phase of traffic and each number of sessions: a packet's processor time to that with the fewest sessions
+    of the same round."""
+    found = []
+    for i, phase in enumerate(rounds[0][0]["traffic"]):
+        ratios = [[cpu(report, i) / cpu(reports[0], i) for report in reports] for reports in rounds]
+        found.append({"packet_size": phase["packet_size"], "senders": phase["senders"],
+                      "ratios": [{"median": statistics.median(each), "min": min(each), "max": max(each)}
+                                 for each in zip(*ratios)]})
+    return found
+
+
+def table(rounds, compared):
+    reports = [median(list(each)) for each in zip(*rounds)]
+    fewest = reports[0]["sessions"]
+
     def row(label, value):
         return f"| {label} | " + " | ".join(value(report) for report in reports) + " |"
 
     def kib(number):
         return f"{number / 1024:.1f} KiB"
+
+    def spread(ratio):
+        text = f"{ratio['median']:.2f}"
+        return text if len(rounds) == 1 else f"{text} ({ratio['min']:.2f} to {ratio['max']:.2f})"
 
     lines = [row("sessions", lambda r: f"{r['sessions']}"), "| --- |" + " --- |" * len(reports),
              row("logins a second", lambda r: f"{r['logins']['per_second']:.0f}"),
@@ -119,18 +158,28 @@ def table(reports):
              row("gateway CPU while idle", lambda r: f"{100 * r['idle']['gateway_cpu_share']:.1f} %"),
              row("kernel memory a socket (slab)", lambda r: kib(r["kernel"]["slab_per_socket"]))]
     for i, phase in enumerate(reports[0]["traffic"]):
-        size = phase["packet_size"]
-        who = "all" if phase["members"] == reports[0]["sessions"] else f"{phase['members']}"
-        lines += [row(f"packets a second, {size} B, {who} send",
+        lines += [row(f"packets a second, {phase['packet_size']} B, {phase['senders']} send",
                       lambda r, i=i: f"{r['traffic'][i]['packets_per_second']:.0f}"),
-                  row("gateway CPU a packet",
-                      lambda r, i=i: f"{r['traffic'][i]['gateway_cpu_ns_per_packet'] / 1000:.2f} us")]
+                  row("gateway CPU a packet", lambda r, i=i: f"{cpu(r, i) / 1000:.2f} us")]
+        if len(reports) > 1:
+            lines.append(f"| gateway CPU a packet against {fewest} sessions | "
+                         + " | ".join(["1", *map(spread, compared[i]["ratios"][1:])]) + " |")
     for i, phase in enumerate(reports[0]["delays"]):
         lines += [row(f"from member to member, {phase['packet_size']} B, {phase['packets_per_second']} a second",
                       lambda r, i=i: "{median_us:.0f} us".format(**r["delays"][i])),
                   row("p99", lambda r, i=i: "{p99_us:.0f} us".format(**r["delays"][i]))]
-    lost = sum(delay["lost"] for r in reports for delay in r["delays"]) + sum(phase["lost"] + phase["misplaced"] for r in reports for phase in r["traffic"])
+    all_reports = [report for reports in rounds for report in reports]
+    lost = sum(delay["lost"] for report in all_reports for delay in report["delays"])
+    lost += sum(phase["lost"] + phase["misplaced"] for report in all_reports for phase in report["traffic"])
     return "\n".join(lines + [f"\nlost or misplaced packets: {lost}"])
+
+
+def too_dear(compared, counts, most):
+    """Of the phases in which the same number sends, whatever the sessions: what costs more than `most` times as much."""
+    return [f"a packet of {phase['packet_size']} B, {phase['senders']} send, with {count} sessions costs "
+            f"{ratio['median']:.2f} times as much as with {counts[0]} (must: at most {most:g})"
+            for phase in compared if phase["senders"] != "all"
+            for count, ratio in zip(counts[1:], phase["ratios"][1:]) if ratio["median"] > most]
 
 
 def main():
@@ -138,7 +187,9 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True, help="a build directory with -DPENSTOCK_BENCH=ON")
     parser.add_argument("--gateway", help="another penstock than the build directory's")
     parser.add_argument("--wrap", default="", help="a command that runs the gateway, such as a profiler")
-    parser.add_argument("--sessions", default="1000,10000")
+    parser.add_argument("--sessions", default="10,1000,10000")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--most", type=float, default=1.5, help="the ratio of processor time a packet that is still good")
     parser.add_argument("--concurrency", type=int, default=64, help="handshakes under way at a time")
     parser.add_argument("--idle", type=float, default=30, help="seconds before memory is read")
     parser.add_argument("--exchange", type=float, default=5, help="seconds of each phase of packets")
@@ -152,7 +203,9 @@ def main():
     options = parser.parse_args()
     options.gateway = options.gateway or options.build / "penstock"
     options.swarm = options.build / "bench/swarm"
-    counts = [int(count) for count in options.sessions.split(",")]
+    counts = sorted({int(count) for count in options.sessions.split(",")})
+    if counts[0] < 2 or options.rounds < 1:
+        sys.exit("at least two sessions, and one round")
     if max(counts) > MOST_SESSIONS:
         sys.exit(f"{SUBNET} has room for {MOST_SESSIONS} sessions")
     if os.geteuid() != 0:
@@ -165,10 +218,17 @@ def main():
     hard = max(files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
-    reports = [measure(options, count) for count in counts]
+    rounds = []
+    for number in range(options.rounds):
+        first = number % len(counts)
+        by_count = {count: measure(options, count) for count in counts[first:] + counts[:first]}
+        rounds.append([by_count[count] for count in counts])
+    compared = against_fewest(rounds)
     if options.json:
-        options.json.write_text(json.dumps(reports, indent=2) + "\n")
-    print(table(reports))
+        options.json.write_text(json.dumps({"rounds": rounds, "against_fewest": compared}, indent=2) + "\n")
+    print(table(rounds, compared))
+    dear = too_dear(compared, counts, options.most)
+    sys.exit("\n".join(f"not met: {words}" for words in dear) if dear else 0)
 
 
 if __name__ == "__main__":

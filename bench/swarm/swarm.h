@@ -1,11 +1,10 @@
 // Many clients of one gateway in one process, and the packets that they send each other.
 //
 // Logins   `concurrency` handshakes are under way at any time until all members are in.
-// Traffic  the first `members` are put in a random circle, each sends to the next and keeps `window` packets on the
-// way:
-//          what arrives is answered with the next one by its sender, so nothing is lost and the gateway, not the clock,
-//          sets the pace. Each packet names its flow and its number; one that comes to the wrong member, or out of
-//          order, is counted.
+// Traffic  `members` of them, chosen at random, stand in a circle, each sends to the next and keeps `window` packets on
+//          the way: what arrives is answered with the next one by its sender, so nothing is lost and the gateway, not
+//          the clock, sets the pace. Each packet names its flow and its number; one that comes to the wrong member, or
+//          out of order, is counted.
 // Delays   for those the clock sets the pace, far below what the gateway can do: each millisecond some members, chosen
 //          at random, send one packet. Each packet carries when it was sent.
 //
