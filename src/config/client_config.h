@@ -47,6 +47,10 @@ struct ClientConfig {
     bool kill_switch = false;  // what belongs into the tunnel is dropped while there is none
   } vpn;
 
+  struct Performance {
+    int nice = kDefaultNice;
+  } performance;
+
   struct Reconnect {
     std::chrono::milliseconds min_backoff = std::chrono::seconds(1);
     std::chrono::milliseconds max_backoff = std::chrono::seconds(60);

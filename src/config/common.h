@@ -21,6 +21,10 @@ struct LoggingConfig {
   std::chrono::milliseconds statistics_interval = std::chrono::minutes(1);  // zero: never
 };
 
+// performance.nice: a packet waits for the processor as it waits in a queue.
+inline constexpr int kDefaultNice = -10;
+inline const auto kNiceForm = form::integer(-20, 19);
+
 // Whose process it is, as far as default places depend on it. user_environment_posix.cc and _windows.cc read it.
 struct UserEnvironment {
   bool root = false;  // never on Windows: an administrator's client keeps its things where any user's does

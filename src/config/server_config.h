@@ -113,6 +113,7 @@ struct ServerConfig {
 
   struct Performance {
     int loops = 1;
+    int nice = kDefaultNice;
   } performance;
 
   LoggingConfig logging;

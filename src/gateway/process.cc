@@ -115,6 +115,8 @@ Result<void> Process::start() {
     log::warn("this setting is accepted but has no effect in this version", {{"key", key}});
   for (const std::string& doubt : doubts_about(config_)) log::warn(doubt);
   PENSTOCK_TRY_VOID(raise_limits());
+  if (!net::set_nice(config_.performance.nice))
+    log::debug("performance.nice is not allowed to this user", {{"nice", config_.performance.nice}});
 
   PENSTOCK_TRY_VOID(load_certificate(true));
   PENSTOCK_TRY_VOID(listeners_.open(home_, config_.server));

@@ -54,6 +54,12 @@ Result<std::uint64_t> raise_open_files_limit(std::uint64_t wanted) {
                                                 " (ulimit -Hn; LimitNOFILE= of a systemd unit)");
 }
 
+bool set_nice(int value) {
+  // Its errors are values that it may return; this call has none.
+  if (::getpriority(PRIO_PROCESS, 0) != 0) return true;
+  return ::setpriority(PRIO_PROCESS, 0, value) == 0;
+}
+
 Result<void> refuse_more_open_files_than_the_kernel_allows(std::uint64_t wanted) {
   std::uint64_t most = 0;
   if (!(std::ifstream("/proc/sys/fs/nr_open") >> most) || wanted <= most) return {};

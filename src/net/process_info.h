@@ -23,6 +23,10 @@ Result<ProcessInfo> process_info();
 // Refusal: permission_denied where the system allows less than `wanted`, saying how much.
 Result<std::uint64_t> raise_open_files_limit(std::uint64_t wanted = 0);
 
+// How this process stands with others that want the processor (nice(2)), and the threads that it makes from now on. One
+// that was started with another value than 0 keeps it: whoever did that meant it. False: the system does not allow it.
+bool set_nice(int value);
+
 // What holds for root, too: fs.nr_open. Refusal: permission_denied.
 Result<void> refuse_more_open_files_than_the_kernel_allows(std::uint64_t wanted);
 

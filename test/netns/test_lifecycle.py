@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -116,6 +117,21 @@ def test_killed_without_a_chance_it_starts_again_over_what_is_left(lab, certific
     assert gateway.host.interfaces() == {"lo", "eth0"}, "the kernel removes an interface whose holder is gone"
     gateway.start()
     assert gateway.stop() == OK
+
+
+def nice_of(process):
+    """Of each of its threads."""
+    stats = [path.read_text() for path in pathlib.Path(f"/proc/{process.pid}/task").glob("*/stat")]
+    return {int(stat.rpartition(")")[2].split()[16]) for stat in stats}
+
+
+def test_it_goes_before_others_at_the_processor_unless_it_was_started_with_a_value_of_its_own(lab, certificates):
+    gateway = Gateway(lab.host("gateway"), certificates, performance={"loops": 2}).start()
+    alice = Client(lab.host("alice"), gateway, performance={"nice": -3}).start()
+    assert nice_of(gateway.process) == {-10}
+    assert nice_of(alice.process) == {-3}
+    polite = Gateway(lab.host("polite"), certificates, "polite", wrapper=["nice", "-n", "5"]).start()
+    assert nice_of(polite.process) == {5}
 
 
 SEGMENTATION = """

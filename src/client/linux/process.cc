@@ -82,6 +82,8 @@ Result<void> Process::start() {
         "server.verify_tls is off: anybody between here and the gateway can read and change everything; set server.pin "
         "or server.ca_file instead");
   }
+  if (!net::set_nice(config_.performance.nice))
+    log::debug("performance.nice is not allowed to this user", {{"nice", config_.performance.nice}});
   std::error_code error;
   std::filesystem::create_directories(config_.paths.state_dir, error);
   if (error) {
