@@ -87,7 +87,8 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
                router::AddressPool::create(config.vpn.subnet, config.vpn.server_ip, config.vpn.subnet6, home.loop()));
   router::PortId gateway;
   if (around.device != nullptr) {
-    core->tun_exit_ = std::make_unique<egress::TunExit>(home, *around.device, std::move(around.device_lost));
+    core->tun_exit_ = std::make_unique<egress::TunExit>(home, *around.device, std::move(around.device_lost),
+                                                        FlowHashKey::drawn_from(around.random));
     gateway = core->tun_exit_->id();
   } else {
     core->local_host_ = std::make_unique<egress::LocalHost>(home);

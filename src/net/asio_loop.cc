@@ -24,7 +24,7 @@ namespace {
 using ErrorCode = boost::system::error_code;
 
 // How many generations of tasks run before timers and descriptors have their turn: looking at those is a system call.
-constexpr int kTaskRounds = 16;
+constexpr int kTaskRounds = 2;
 
 // What a Watch shares with the waits it has under way. A wait holds on to it past the Watch's end, finds nothing to
 // run, and lets go.

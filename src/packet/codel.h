@@ -17,6 +17,9 @@
 //                     (RFC 3168; RFC 8290 section 5.2.6)
 //   void drop()       drops the head
 //
+// After a stall drop() is called for each drop that was due meanwhile: thousands of times after some ten seconds, so it
+// has to be cheap.
+//
 // Threads     those of the queue.
 #pragma once
 

@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "base/bytes.h"
+#include "base/random.h"
 #include "packet/ip_view.h"
 
 namespace penstock {
@@ -27,6 +28,8 @@ namespace penstock {
 struct FlowHashKey {
   std::uint64_t first = 0;
   std::uint64_t second = 0;
+
+  static FlowHashKey drawn_from(Random& random) { return {.first = random.next64(), .second = random.next64()}; }
 };
 
 class FlowHash {

@@ -19,7 +19,7 @@ constexpr std::size_t kFirstSlots = 8;
 constexpr std::size_t kKeptSlots = 64;  // not fewer while the queue is in use
 constexpr std::size_t kFirstFlows = 8;
 constexpr Duration kReviewEvery = std::chrono::seconds(1);
-// How many flow records are looked at for each packet that overflow drops.
+// How many flow records are looked at for each segment that overflow drops.
 constexpr std::size_t kRecordsPerDrop = 16;
 
 struct Node {
@@ -32,34 +32,36 @@ struct Node {
 // mostly headers, is what counts for it.
 constexpr std::size_t kSmallSegment = 64;
 
-// How a packet leaves: in pieces of `segments` segments, the first of which has `size` bytes; or whole, with 0.
+// How a packet leaves: in pieces of `segments` segments, the first of which counts as `size` bytes and takes `bytes`
+// out of the queue; or whole, with 0.
 struct Piece {
   std::size_t size = 0;
+  std::size_t bytes = 0;
   std::size_t segments = 0;
 };
 
-Piece piece_of_super(const Packet& packet, std::size_t chunk_bytes) {
-  const std::size_t largest = largest_segment_of(packet);
+// What leaves first of a super-packet whose first `gone` segments are there no more.
+Piece piece_of_super(const Packet& packet, std::size_t chunk_bytes, std::size_t gone) {
   const std::size_t payload = packet.offload.segment_size;
-  const std::size_t headers = largest - std::min(largest, payload);
-  const std::size_t segments = chunk_bytes <= largest ? 1 : (chunk_bytes - headers) / payload;
-  if (segments >= segments_of(packet)) return {.size = packet.size()};
-  return {.size = headers + segments * payload, .segments = segments};
+  const std::size_t size = packet.size() - gone * payload;
+  const bool small = payload < kSmallSegment;
+  if (!small && (chunk_bytes == 0 || size <= chunk_bytes)) return {.size = size, .bytes = size};
+  const std::size_t headers = headers_of(packet);
+  const std::size_t all = (size - headers + payload - 1) / payload;
+  const std::size_t each = std::min(size, headers + payload);
+  if (small) {
+    const std::size_t most = std::max<std::size_t>(1, (chunk_bytes == 0 ? FlowQueue::kQuantum : chunk_bytes) / each);
+    if (most >= all) return {.size = all * each, .bytes = size};
+    return {.size = most * each, .bytes = headers + most * payload, .segments = most};
+  }
+  const std::size_t most = chunk_bytes <= each ? 1 : (chunk_bytes - headers) / payload;
+  if (most >= all) return {.size = size, .bytes = size};
+  return {.size = headers + most * payload, .bytes = headers + most * payload, .segments = most};
 }
 
-Piece piece_of_small_segments(const Packet& packet, std::size_t chunk_bytes) {
-  const std::size_t each = largest_segment_of(packet);
-  const std::size_t most = std::max<std::size_t>(1, (chunk_bytes == 0 ? FlowQueue::kQuantum : chunk_bytes) / each);
-  const std::size_t all = segments_of(packet);
-  return {.size = std::min(most, all) * each, .segments = most < all ? most : 0};
-}
-
-Piece piece_of(const Packet& packet, std::size_t chunk_bytes) {
-  const std::size_t size = packet.size();
-  if (packet.offload.gso == Offload::Gso::none) return {.size = size};
-  if (packet.offload.segment_size < kSmallSegment) return piece_of_small_segments(packet, chunk_bytes);
-  if (chunk_bytes == 0 || size <= chunk_bytes) return {.size = size};
-  return piece_of_super(packet, chunk_bytes);
+Piece piece_of(const Packet& packet, std::size_t chunk_bytes, std::size_t gone = 0) {
+  if (packet.offload.gso == Offload::Gso::none) return {.size = packet.size(), .bytes = packet.size()};
+  return piece_of_super(packet, chunk_bytes, gone);
 }
 
 }  // namespace
@@ -184,35 +186,39 @@ void FlowQueue::State::resize(std::size_t new_slots) {
   free_nodes = nullptr;
 }
 
-// The head of a flow, as CoDel wants to see it.
+// The head of a flow, as CoDel wants to see it. Segments that it drops of a super-packet are cut off in settle(), all
+// at once: after a stall there are many, and each cut copies what is left.
 struct FlowQueue::Head {
   FlowQueue& queue;
   Flow& flow;
   std::size_t chunk_bytes;
   TimePoint now;
+  std::size_t gone = 0;  // segments of the head
 
   // RFC 8289 section 4.2: a largest packet is always left, that the sender may go on. What leaves in pieces is as
   // large as those.
   bool too_long() const {
     if (flow.empty() || now - flow.head->since < queue.codel_.target) return false;
-    const std::size_t leaving = piece_of(flow.head->packet, chunk_bytes).size;
+    const Packet& packet = flow.head->packet;
+    const std::size_t leaving = piece_of(packet, chunk_bytes, gone).bytes;
     const std::size_t largest =
         chunk_bytes == 0 ? flow.largest : std::min<std::size_t>(flow.largest, std::max(chunk_bytes, leaving));
-    return flow.size - leaving > largest;
+    return flow.size - gone * packet.offload.segment_size - leaving > largest;
   }
   bool mark() const {
     Packet& packet = flow.head->packet;
     if (!mark_congestion(packet.mutable_bytes())) return false;
-    queue.losses_.marked += segments_of(packet);
+    queue.losses_.marked += segments_of(packet) - gone;
     return true;
   }
-  void drop() const {
+  void drop() {
     ++queue.losses_.dropped_aqm;
-    if (segments_of(flow.head->packet) > 1) {
-      queue.split(flow, 1);
-    } else {
-      queue.drop_first(flow);
-    }
+    if (++gone < segments_of(flow.head->packet)) return;
+    gone = 0;
+    queue.drop_first(flow);
+  }
+  void settle() {
+    if (gone != 0) queue.split(flow, std::exchange(gone, 0));
   }
 };
 
@@ -251,7 +257,13 @@ void FlowQueue::push(Packet&& packet, TimePoint now) {
   flow.size += size;
   bytes_ += memory;
   ++packets_;
-  while (bytes_ > max_bytes_ || packets_ > max_packets_) drop_from_fattest();
+  if (bytes_ <= max_bytes_ && packets_ <= max_packets_) return;
+  do drop_from_fattest();
+  while (bytes_ > max_bytes_ || packets_ > max_packets_);
+  // The bound was lowered by much: nobody who takes may come to review the slots.
+  if (state.slots > kKeptSlots && packets_ * 4 <= state.slots) {
+    state.resize(std::bit_ceil(std::max(kKeptSlots, packets_ * 2)));
+  }
 }
 
 // Takes the first node out of `flow`. It is free, but its packet is there until it is used again.
@@ -310,6 +322,7 @@ std::size_t FlowQueue::take(PacketBatch& out, std::size_t max_bytes, std::size_t
       } else {
         Head head{*this, flow, chunk_bytes, now};
         flow.codel.before_leaving(head, codel_, now);
+        head.settle();
         if (flow.empty()) break;
         piece = piece_of(flow.head->packet, chunk_bytes);
         full = taken != 0 && taken + piece.size > max_bytes;
@@ -337,7 +350,7 @@ std::size_t FlowQueue::take(PacketBatch& out, std::size_t max_bytes, std::size_t
 
 void FlowQueue::drop_first(Flow& flow) { const Packet dropped = std::move(unhook(flow)); }
 
-// RFC 8290 section 4.1.
+// RFC 8290 section 4.1. Whole packets: the opening comment of flow_queue.h says why.
 void FlowQueue::drop_from_fattest() {
   Flow* fattest = nullptr;
   for (Flow& flow : state_->flows) {
@@ -346,9 +359,10 @@ void FlowQueue::drop_from_fattest() {
   const std::size_t half = fattest->memory / 2;
   std::size_t batch = std::max<std::size_t>(1, state_->flows.size() / kRecordsPerDrop);
   const auto drop_one_of = [&](Flow& flow) {
-    losses_.dropped_full += segments_of(flow.head->packet);
+    const std::size_t segments = segments_of(flow.head->packet);
+    losses_.dropped_full += segments;
     drop_first(flow);
-    --batch;
+    batch -= std::min(batch, segments);
   };
   drop_one_of(*fattest);
   while (batch != 0 && fattest->memory > half) drop_one_of(*fattest);

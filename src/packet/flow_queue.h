@@ -19,11 +19,16 @@
 //             for each quantum sent, however many flows there are.
 // Delay       of each flow is held by CoDel (packet/codel.h): who understands ECN is marked, the others lose a
 //             segment. Of a super-packet only the first segment is dropped, and it is marked as a whole. No flow loses
-//             anything while what is behind its head is not more than its largest packet, or than a chunk of that.
+//             anything while what is behind its head is not more than its largest packet, or than a chunk of that. Who
+//             takes again after a stall of seconds loses the thousands of segments that CoDel is behind with at once;
+//             they are counted one by one, but cut off each super-packet in one piece.
 // Overflow    the newest packet is always taken. Over a bound, the flow that holds most bytes loses from its
 //             head: there a loss is noticed soonest (RFC 8290 section 4.1). Looking for it costs a step for each flow
-//             record, so one packet goes for every 16 records (at most 64) before that is done again: first of that
-//             flow, then of others, but of none below half of what the fattest had.
+//             record, so one segment goes for every 16 records (at most 64) before that is done again: first of that
+//             flow, then of others, but of none below half of what the fattest had. Super-packets go whole: what is
+//             short is memory, and of a buffer of 64 KiB none is free before three quarters of its segments are gone
+//             (packet.cc), while each cut would copy them for the sake of whoever sends small packets. A TCP takes what
+//             it loses in one round trip for one signal, be it a segment or 45.
 // Flows       are 1024 buckets by keyed hash (flow_hash.h); who does not know the key cannot choose whom to meet. Two
 //             flows in one bucket are treated as one (section 5.3).
 // Chunks      a super-packet larger than chunk_bytes leaves in pieces of at most that, but of at least one segment, so
@@ -32,11 +37,12 @@
 //
 // Always true    after push(): size_bytes() <= max_bytes(), packets() <= max_packets(). Packets of a flow leave in the
 //                order in which they came.
-// Memory         a packet counts with the memory that it holds (Packet::footprint). Beside that about 100 bytes while
-//                nothing was ever queued or after release_idle_memory(); else 2.2 KB, 72 bytes for each flow record (8
-//                at first, at most 1024; used again, those of which CoDel remembers something 16 intervals later) and
-//                56 for each packet slot (8 at first). Slots double while the queue grows, and become fewer when a
-//                quarter of them was enough for a second. A queue that stays as busy as it is allocates nothing
+// Memory         a packet counts with the memory that it holds (Packet::footprint), at least 256 bytes. What is not
+//                counted: about 100 bytes while nothing was ever queued or after release_idle_memory(); else 2.2 KB, 72
+//                bytes for each flow record (8 at first, at most 1024; used again, those of which CoDel remembers
+//                something 16 intervals later) and 56 for each packet slot (8 at first). Slots double while the queue
+//                grows, so they are at most 112 bytes a packet, and become fewer when a quarter of them was enough for
+//                a second, or is all that a lowered bound left. A queue that stays as busy as it is allocates nothing
 //                (flow_queue_allocation_test.cc).
 // Cost           about 250 instructions for a packet that is pushed and taken in the same turn, 40 of them its hash.
 // Ownership      push() takes the packet.

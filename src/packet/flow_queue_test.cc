@@ -427,6 +427,58 @@ TEST_F(FlowQueueTest, CodelDropsASegmentAndNotTheSuperPacket) {
   EXPECT_EQ(segments + dropped, pushed * 40U);
 }
 
+// Two super-packets, of which the second is what is always left; each waits for 12 ms.
+TEST_F(FlowQueueTest, SegmentsThatGrowWhenTheyAreSentAreNoMoreBehindTheHeadThanTheyAre) {
+  for (const std::uint16_t segment_size : std::array<std::uint16_t, 5>{1, 24, 63, 64, 100}) {
+    for (const std::size_t chunk : {0U, 128U * 1024}) {
+      FlowQueue queue(kKey, kEverything);
+      std::size_t taken = 0, pushed = 0;
+      const auto push = [&] {
+        Packet super = super_of(1, 0, 1);
+        super = Packet::copy_of(super.bytes());
+        super.offload = {.gso = Offload::Gso::tcp4, .needs_checksum = true, .segment_size = segment_size};
+        pushed += segments_of(super);
+        queue.push(std::move(super), now());
+      };
+      push();
+      for (int i = 0; i < 400; ++i) {
+        if (queue.packets() < 2) push();
+        clock_.advance(milliseconds(6));
+        PacketBatch out;
+        queue.take(out, 1, chunk, now());
+        taken += segments_of(out);
+      }
+      EXPECT_EQ(queue.losses().dropped_aqm, 0U) << segment_size << " in chunks of " << chunk;
+      EXPECT_EQ(taken + queue.clear(), pushed);
+    }
+  }
+}
+
+// The drops that RFC 8289 wants are the same however the segments are wrapped, so they are if they are cut off at once.
+TEST_F(FlowQueueTest, AfterAStallSuperPacketsLoseWhatTheirSegmentsWouldHaveLost) {
+  const auto lost = [this](std::size_t segments) {
+    FlowQueue queue(kKey, kEverything);
+    const auto fill = [&] {
+      for (std::size_t i = 0; i < 600; i += segments) {
+        queue.push(segments == 1 ? packet_of(1, 0, 1040) : super_of(1, 0, segments), now());
+      }
+    };
+    for (int i = 0; i < 60; ++i) {
+      fill();
+      clock_.advance(milliseconds(10));
+      EXPECT_EQ(segments_of(next(queue, 1040)), 1U);
+    }
+    clock_.advance(seconds(20));
+    EXPECT_EQ(segments_of(next(queue, 1040)), 1U);
+    const std::size_t dropped = queue.losses().dropped_aqm;
+    EXPECT_EQ(queue.clear() + dropped + 61, 60 * 600U) << segments;
+    return dropped;
+  };
+  const std::size_t expected = lost(1);
+  EXPECT_GT(expected, 5000U);
+  for (const std::size_t segments : {2U, 40U, 60U}) EXPECT_EQ(lost(segments), expected) << segments;
+}
+
 TEST_F(FlowQueueTest, AMarkedSuperPacketCountsAsWhatItStandsFor) {
   FlowQueue queue(kKey, kEverything);
   for (int i = 0; i < 30; ++i) {
@@ -479,6 +531,22 @@ TEST_F(FlowQueueTest, ManyFlowsLoseInBatchesButNeverMoreThanHalf) {
   EXPECT_LE(dropped, 64U);
   EXPECT_EQ(queue.losses().dropped_full, 0U);
   while (flow_of(next(queue)) != 1) continue;
+}
+
+// Records of flows that were there once are many, and yet nobody loses half of a queue for a packet more.
+TEST_F(FlowQueueTest, OverABoundABatchOfSuperPacketsIsNoLargerThanOneOfPackets) {
+  FlowQueue queue(kKey, kEverything, 5000);
+  for (std::uint16_t flow = 2; flow < 4000; ++flow) queue.push(packet_of(flow, 0, 40), now());
+  while (next(queue).size() != 0) continue;
+  queue.set_max_bytes(8 << 20);
+  std::size_t lost = 0;
+  for (std::uint32_t i = 0; i < 1000; ++i) {
+    queue.push(super_of(1, i, 45), now());
+    lost = queue.take_losses().dropped_full;
+    ASSERT_LE(lost, 64U + 44);
+  }
+  EXPECT_GT(lost, 0U);
+  EXPECT_GT(queue.size_bytes(), std::size_t{7} << 20);
 }
 
 TEST_F(FlowQueueTest, ItIsFullOfPacketsBeforeItIsFullOfBytesWhereTheyAreSmall) {
@@ -578,6 +646,21 @@ TEST_F(FlowQueueTest, ARandomLifeKeepsBoundsAndOrderAndLosesNothingUncounted) {
 }
 
 // ---- what it holds ----
+
+TEST_F(FlowQueueTest, ItKeepsNoMoreThanTwoSlotsForEachPacketAndFewWhenItsBoundIsLowered) {
+  constexpr std::size_t kFixed = 2700 + 72 * 8;
+  FlowQueue queue(kKey, 3'000'000);
+  for (std::uint32_t i = 0; i < 20'000; ++i) {
+    queue.push(packet_of(1, i, 40), now());
+    ASSERT_LE(queue.memory(), kFixed + 2 * 56 * (queue.packets() + 8));
+  }
+  queue.set_max_bytes(20'000);
+  queue.push(packet_of(1, 20'000, 40), now());
+  EXPECT_LE(queue.memory(), kFixed + 2 * 56 * 128) << "and nobody takes";
+  for (std::size_t expected = 20'001 - queue.packets(); expected <= 20'000; ++expected) {
+    ASSERT_EQ(number_of(next(queue)), expected);
+  }
+}
 
 TEST_F(FlowQueueTest, AnIdleOneHoldsNextToNothing) {
   FlowQueue queue(kKey, kEverything);

@@ -218,6 +218,7 @@ bool check_offload(ByteView packet, const IpView& view, const Offload& offload) 
   }
   if (!super) return true;
   if (offload.gso != gso_of(*at) || packet.size() == at->payload) return false;
+  if (at->family == Family::ipv4 && internet_checksum(packet.first(at->transport)) != 0) return false;
   return at->protocol != kProtocolTcp || (packet[at->transport + 13U] & (kSyn | kRst | kUrg)) == 0;
 }
 
@@ -262,6 +263,8 @@ std::size_t largest_segment_of(const Packet& packet) {
                                checked_headers(packet).payload + std::size_t{packet.offload.segment_size});
 }
 
+std::size_t headers_of(const Packet& super) { return checked_headers(super).payload; }
+
 void finish_checksum(Packet& packet) {
   PENSTOCK_ASSERT(packet.offload.gso == Offload::Gso::none);
   if (!packet.offload.needs_checksum) return;
@@ -289,6 +292,21 @@ void segment(Packet&& super, PacketBatch& out) {
     copy_metadata(whole, part);
     headers.write(part.mutable_bytes(), payload.subspan(offset, size), index, offset, offset + size == payload.size());
   }
+}
+
+Packet first_packet_of(const Packet& packet) {
+  if (segments_of(packet) == 1) {
+    Packet copy = packet.clone();
+    copy.offload = {.needs_checksum = packet.offload.needs_checksum};
+    finish_checksum(copy);
+    return copy;
+  }
+  const SegmentHeaders headers(packet.bytes(), checked_headers(packet));
+  const ByteView payload = packet.bytes().subspan(headers.size(), packet.offload.segment_size);
+  Packet first = Packet::with_size(headers.size() + payload.size());
+  copy_metadata(packet, first);
+  headers.write(first.mutable_bytes(), payload, 0, 0, false);
+  return first;
 }
 
 Packet split_front(Packet& super, std::size_t segments) {

@@ -54,8 +54,8 @@ inline constexpr std::size_t kMaxTcpSegments = 512;  // 64 KiB at a segment size
 
 // Whether `offload` can be true of a packet with these headers: no offload at all is always; a partial checksum needs
 // TCP or UDP, unfragmented and without extension headers, whole; a super-packet needs besides its own kind, a partial
-// checksum, segment_size > 0, some payload, and of TCP neither SYN, RST nor URG. A super-packet need not be larger than
-// one segment.
+// checksum, segment_size > 0, some payload, of TCP neither SYN, RST nor URG, and of IPv4 a good header checksum, which
+// would be made anew for its segments. A super-packet need not be larger than one segment.
 bool check_offload(ByteView packet, const IpView& view, const Offload& offload);
 
 // Makes the headers of a TCP or UDP packet fit its size: lengths, the IPv4 header's checksum, and the sum of the pseudo
@@ -76,6 +76,8 @@ std::size_t segmented_size_of(ByteView packet, const Offload& offload);
 inline std::size_t segmented_size_of(const Packet& packet) { return segmented_size_of(packet.bytes(), packet.offload); }
 // The size of the largest of them.
 std::size_t largest_segment_of(const Packet& packet);
+// Bytes of a super-packet in front of its payload, which are those in front of each segment's.
+std::size_t headers_of(const Packet& super);
 
 // Finishes a partial checksum of a packet that is no super-packet; nothing to do where it is finished.
 void finish_checksum(Packet& packet);
@@ -84,6 +86,9 @@ void finish_checksum(Packet& packet);
 // that is no super-packet is appended with its checksum finished. FIN and PSH go to the last, CWR to the first, IPv4
 // identifications count up, a UDP checksum of 0 is sent as 0xFFFF.
 void segment(Packet&& super, PacketBatch& out);
+
+// A copy of the first packet that `packet` stands for, as segment() would make it: of itself, if it is no super-packet.
+Packet first_packet_of(const Packet& packet);
 
 // Takes the first `segments` segments (at least 1, less than segments_of(super)) out of a super-packet, as a packet of
 // its own: a super-packet, or for 1 an ordinary one with a partial checksum. `super` keeps the rest, and is no

@@ -88,6 +88,7 @@ TEST(SuperPacket, CountsAndSizesAreThoseOfTheSegments) {
     std::size_t sum = 0;
     std::size_t largest = 0;
     const auto parts = segmented(super.clone());
+    ASSERT_EQ(headers_of(super), transport_of(super.bytes())->payload);
     for (const Bytes& part : parts) {
       sum += part.size();
       largest = std::max(largest, part.size());
@@ -95,6 +96,19 @@ TEST(SuperPacket, CountsAndSizesAreThoseOfTheSegments) {
     ASSERT_EQ(segments_of(super), parts.size());
     ASSERT_EQ(segmented_size_of(super), sum);
     ASSERT_EQ(largest_segment_of(super), largest);
+  }
+}
+
+TEST(SuperPacket, TheFirstPacketOfItIsTheFirstOfItsSegments) {
+  SeededRandom random(8);
+  for (int round = 0; round < 500; ++round) {
+    Sample sample = random_super(random);
+    if (round % 3 == 0) sample.offload = {.needs_checksum = round % 2 == 0};
+    const Packet packet = make(sample);
+    const Packet first = first_packet_of(packet);
+    ASSERT_EQ(bytes_of(first), reference(sample).front()) << round;
+    ASSERT_EQ(first.offload, Offload{});
+    ASSERT_EQ(bytes_of(packet), bytes_of(make(sample))) << "which is still what it was";
   }
 }
 
@@ -178,6 +192,7 @@ TEST(SuperPacket, MetadataGoesWithEveryPart) {
     Packet rest = marked(make(super_sample(Offload::Gso::tcp6, 44 * 1400, 1400)));
     const Packet front = split_front(rest, cut);
     EXPECT_TRUE(is_marked(front) && is_marked(rest));
+    EXPECT_TRUE(is_marked(first_packet_of(rest)));
   }
   for (const std::uint16_t size : std::array<std::uint16_t, 2>{100, 5000}) {
     PacketBatch batch;
@@ -354,6 +369,13 @@ TEST(CheckOffload, WhatCannotBeTrueIsRefused) {
          sample.offload = {.needs_checksum = true};
        },
        as_is},
+      {"a bad IPv4 header checksum, which cutting would mend", false, tcp4, unchanged,
+       [](MutableByteView bytes) { bytes[10] ^= 1; }},
+      {"one of UDP", false, udp4, unchanged, [](MutableByteView bytes) { bytes[8] ^= 1; }},
+      {"one in options", false, tcp4, [](Sample& sample) { sample.ip_options = 8; },
+       [](MutableByteView bytes) { bytes[27] = 0; }},
+      {"one with a partial checksum, which nothing mends", true, tcp4, claims({.needs_checksum = true}),
+       [](MutableByteView bytes) { bytes[10] ^= 1; }},
       {"hop-by-hop options", false, tcp6, unchanged, [](MutableByteView bytes) { bytes[6] = 0; }},
       {"a fragment header", false, udp6, unchanged, [](MutableByteView bytes) { bytes[6] = 44; }},
       {"ICMP", false, udp4, unchanged, [](MutableByteView bytes) { bytes[9] = kProtocolIcmp; }},

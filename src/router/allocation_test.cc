@@ -1,37 +1,9 @@
 // Once warm, a packet on its way from one session to another asks the allocator for nothing.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include "router/router.h"
+#include "test/support/allocations.h"
 #include "test/support/packets.h"
-
-// The sanitizers have an operator new of their own, which must not be replaced.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define PENSTOCK_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define PENSTOCK_SANITIZED 1
-#endif
-#endif
-
-namespace {
-std::atomic<std::size_t> allocations{0};
-}  // namespace
-
-#ifndef PENSTOCK_SANITIZED
-void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-// The analyzer takes the allocator itself for one of its users.
-// NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDelete)
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-#endif
 
 namespace penstock::router {
 namespace {
@@ -82,26 +54,21 @@ std::size_t allocations_of_a_conversation(const std::shared_ptr<const AccessPoli
   };
   const auto turn = [&] { return send(*alice, *bob, question) && send(*bob, *alice, answer); };
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(turn());
-  const std::size_t before = allocations;
-  EXPECT_GT(before, 0U) << "nothing was counted at all";
   bool whole = true;
-  for (int i = 0; i < 1000; ++i) whole = turn() && whole;
-  const std::size_t counted = allocations - before;
+  const std::size_t counted = test::allocations_in([&] {
+    for (int i = 0; i < 1000; ++i) whole = turn() && whole;
+  });
   EXPECT_TRUE(whole);
   return counted;
 }
 
 TEST(HotPath, APacketBetweenTwoSessionsAllocatesNothing) {
-#ifdef PENSTOCK_SANITIZED
-  GTEST_SKIP() << "a sanitizer has the allocator: allocations cannot be counted";
-#endif
+  if (!test::kAllocationsAreCounted) GTEST_SKIP() << "a sanitizer has the allocator: they cannot be counted";
   EXPECT_EQ(allocations_of_a_conversation(nullptr), 0U);
 }
 
 TEST(HotPath, NorWhereAccessRulesAllowItAndItsAnswers) {
-#ifdef PENSTOCK_SANITIZED
-  GTEST_SKIP() << "a sanitizer has the allocator: allocations cannot be counted";
-#endif
+  if (!test::kAllocationsAreCounted) GTEST_SKIP() << "a sanitizer has the allocator: they cannot be counted";
   const std::vector<AccessRule> rules{{.from = {.prefix = {}, .name = "alice"}, .to = {}, .ports = {}}};
   const std::vector<AccessMember> members{{1, "alice", {}}, {2, "bob", {}}};
   EXPECT_EQ(allocations_of_a_conversation(std::make_shared<const AccessPolicy>(rules, members, 1, SipKey{})), 0U);

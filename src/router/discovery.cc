@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "packet/super_packet.h"
+
 namespace penstock::router {
 namespace {
 
@@ -70,8 +72,9 @@ bool is_discovery(ByteView packet, const IpView& view) {
   return view.family == Family::ipv4 ? is_forwarded_group4(view.destination) : is_forwarded_group6(view.destination);
 }
 
-std::optional<Drop> Discovery::judge(ByteView packet, const IpView& view, TokenBucket& sender) const {
-  if (!is_discovery(packet, view) || packet.size() > settings_.max_size) return Drop::multicast;
+std::optional<Drop> Discovery::judge(const Packet& packet, const IpView& view, TokenBucket& sender) const {
+  if (!is_discovery(packet.bytes(), view) || packet.size() > settings_.max_size) return Drop::multicast;
+  if (segments_of(packet) > 1) return Drop::multicast;
   if (!settings_.on) return Drop::discovery_off;
   const TimePoint now = clock_->now();
   const Duration interval = Duration(std::chrono::seconds(1)) / settings_.rate;

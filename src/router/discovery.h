@@ -13,6 +13,9 @@
 //   DHCP, routing       by port (kNeverForwarded): nobody but the gateway hands out addresses and routes here.
 //   fragments, IP options, extension headers
 //                       a later fragment has no port to look at, and discovery needs none of them.
+//   super-packets of more than one segment
+//                       one would be a thousand datagrams for the price of one; no kernel makes them of what goes to
+//                       everybody.
 //   larger than the MTU a thousand copies of one would fill every line; no machine sends them.
 //   other groups        streams for many receivers: without group membership they would flood everybody.
 // The TTL stays as it is: all members are on one link, which is what RFC 6762 section 11 has it stand for.
@@ -48,13 +51,18 @@ namespace penstock::router {
 class TokenBucket {
  public:
   bool take(TimePoint now, Duration interval, std::uint32_t burst) {
-    const TimePoint next = (full_at_ > now ? full_at_ : now) + interval;
-    if (next - now > interval * burst) return false;
-    full_at_ = next;
+    if (!has(now, interval, burst)) return false;
+    full_at_ = after_one(now, interval);
     return true;
+  }
+  // Whether take() would be granted.
+  bool has(TimePoint now, Duration interval, std::uint32_t burst) const {
+    return after_one(now, interval) - now <= interval * burst;
   }
 
  private:
+  TimePoint after_one(TimePoint now, Duration interval) const { return (full_at_ > now ? full_at_ : now) + interval; }
+
   TimePoint full_at_;
 };
 
@@ -97,7 +105,7 @@ class Discovery {
   }
   // Nothing where the packet goes to everybody, which is then charged to its sender's bucket and to the budget; else
   // why not: multicast (not of a kind that goes on), discovery_off, discovery_rate.
-  std::optional<Drop> judge(ByteView packet, const IpView& view, TokenBucket& sender) const;
+  std::optional<Drop> judge(const Packet& packet, const IpView& view, TokenBucket& sender) const;
 
  private:
   static constexpr IpAddress kLimitedBroadcast = IpAddress::v4(0xFFFFFFFF);

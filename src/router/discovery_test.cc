@@ -129,7 +129,7 @@ class DiscoveryRateTest : public testing::Test {
  protected:
   std::optional<Drop> judge(const Discovery& by, TokenBucket& sender) {
     const Packet packet = udp("10.0.0.2", "224.0.0.251", 5353);
-    return by.judge(packet.bytes(), parse_ip(packet.bytes()).value(), sender);
+    return by.judge(packet, parse_ip(packet.bytes()).value(), sender);
   }
   int passed(const Discovery& by, TokenBucket& sender, int packets) {
     int count = 0;
@@ -167,16 +167,26 @@ TEST_F(DiscoveryRateTest, WhatNoMachineOfTheLanCouldSendAsOnePacketGoesNowhere) 
   constexpr std::size_t kData = 100 - 28;
   for (const std::size_t more : {0U, 1U}) {
     Packet packet = udp("10.0.0.2", "224.0.0.251", 5353, std::string(kData + more, 'x'));
-    EXPECT_EQ(small.judge(packet.bytes(), parse_ip(packet.bytes()).value(), alice).has_value(), more != 0) << more;
+    EXPECT_EQ(small.judge(packet, parse_ip(packet.bytes()).value(), alice).has_value(), more != 0) << more;
   }
+}
+
+TEST_F(DiscoveryRateTest, ASuperPacketOfMoreThanOneSegmentGoesNowhereAndIsNotCharged) {
+  for (const std::uint16_t segment_size : std::array<std::uint16_t, 4>{1, 99, 100, 1000}) {
+    Packet packet = udp("10.0.0.2", "224.0.0.251", 5353, std::string(100, 'x'));
+    packet.offload = {.gso = Offload::Gso::udp4, .needs_checksum = true, .segment_size = segment_size};
+    const auto drop = discovery.judge(packet, parse_ip(packet.bytes()).value(), alice);
+    EXPECT_EQ(drop, segment_size < 100 ? std::optional(Drop::multicast) : std::nullopt) << segment_size;
+  }
+  EXPECT_EQ(passed(discovery, alice, 100), 38) << "two of forty are gone";
 }
 
 TEST_F(DiscoveryRateTest, OffAndTheWrongKindAreToldApart) {
   const Discovery off({.on = false}, budget, clock);
   EXPECT_EQ(judge(off, alice), Drop::discovery_off);
   const Packet stream = udp("10.0.0.2", "239.1.2.3", 5004);
-  EXPECT_EQ(off.judge(stream.bytes(), parse_ip(stream.bytes()).value(), alice), Drop::multicast);
-  EXPECT_EQ(Discovery().judge(stream.bytes(), parse_ip(stream.bytes()).value(), alice), Drop::multicast);
+  EXPECT_EQ(off.judge(stream, parse_ip(stream.bytes()).value(), alice), Drop::multicast);
+  EXPECT_EQ(Discovery().judge(stream, parse_ip(stream.bytes()).value(), alice), Drop::multicast);
   EXPECT_EQ(passed(discovery, alice, 100), 40) << "neither is charged";
 }
 

@@ -4,16 +4,6 @@
 #include "packet/super_packet.h"
 
 namespace penstock::router {
-namespace {
-
-// A plain packet with the headers of the first that `packet` stands for.
-Packet first_segment_of(const Packet& packet) {
-  Packet copy = packet.clone();
-  return segments_of(copy) > 1 ? split_front(copy, 1) : std::move(copy);
-}
-
-}  // namespace
-
 std::optional<Packet> IcmpErrors::time_exceeded(const Packet& offending) {
   return about(offending, [](const IpView& view, ByteView bytes, const IpAddress& from) {
     return penstock::time_exceeded(view, bytes, from);
@@ -37,19 +27,28 @@ std::optional<Packet> IcmpErrors::about(const Packet& offending, Say say) {
   const auto view = parse_ip(offending.bytes());
   if (!view) return std::nullopt;
   const std::optional<IpAddress>& own = view->family == Family::ipv4 ? v4_ : v6_;
-  if (!own || !may_speak(offending.source)) return std::nullopt;
+  if (!own) return std::nullopt;
+  Allowance allowance = allowance_of(offending.source);
+  if (!allowance.left()) return std::nullopt;
   const IpAddress& from = offending.source ? *own : view->destination;
-  if (offending.offload.gso == Offload::Gso::none) return say(*view, offending.bytes(), from);
-  const Packet first = first_segment_of(offending);
-  const auto its_view = parse_ip(first.bytes());
-  return its_view ? say(*its_view, first.bytes(), from) : std::nullopt;
+  std::optional<Packet> error;
+  if (offending.offload == Offload{}) {
+    error = say(*view, offending.bytes(), from);
+  } else {
+    const Packet first = first_packet_of(offending);
+    if (const auto its_view = parse_ip(first.bytes())) error = say(*its_view, first.bytes(), from);
+  }
+  // Only now: what must not be answered takes nobody's turn.
+  if (error) allowance.take();
+  return error;
 }
 
-bool IcmpErrors::may_speak(SessionId sender) {
+IcmpErrors::Allowance IcmpErrors::allowance_of(SessionId sender) {
   constexpr Duration kSecond = std::chrono::seconds(1);
-  if (!sender) return exits_.take(clock_->now(), kSecond / kExitRate, kExitBurst);
+  const TimePoint now = clock_->now();
+  if (!sender) return {exits_, now, kSecond / kExitRate, kExitBurst};
   if (sender.slot >= sessions_.size()) sessions_.resize(sender.slot + std::size_t{1});
-  return sessions_[sender.slot].take(clock_->now(), kSecond / kRate, kBurst);
+  return {sessions_[sender.slot], now, kSecond / kRate, kBurst};
 }
 
 }  // namespace penstock::router

@@ -4,6 +4,7 @@
 //   how often      each session may have kRate a second and kBurst at once, what comes from exits kExitRate and
 //                  kExitBurst in all (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 (f)). A sender has one allowance
 //                  on each shard where its packets come to an end, so in all as many times more as there are shards.
+//                  What must not be answered takes none of it.
 //   in whose name  to a session, the gateway's inner address of the packet's family; none, no error. To a sender behind
 //                  an exit, the address that its packet was for: the gateway's inner address is the kernel's own on
 //                  the far side of a TUN device, and a kernel drops what arrives from its own address.
@@ -46,7 +47,17 @@ class IcmpErrors {
  private:
   template <typename Say>
   std::optional<Packet> about(const Packet& offending, Say say);
-  bool may_speak(SessionId sender);
+  // What a sender may still be told.
+  struct Allowance {
+    TokenBucket& bucket;
+    TimePoint now;
+    Duration interval;
+    std::uint32_t burst;
+
+    bool left() const { return bucket.has(now, interval, burst); }
+    void take() { bucket.take(now, interval, burst); }
+  };
+  Allowance allowance_of(SessionId sender);
 
   std::optional<IpAddress> v4_;
   std::optional<IpAddress> v6_;

@@ -86,6 +86,17 @@ TEST_F(IcmpErrorsTest, ErrorsAboutErrorsAreNotSent) {
   EXPECT_EQ(said_about(error, 5), 0);
 }
 
+TEST_F(IcmpErrorsTest, WhatMustNotBeAnsweredTakesNobodysTurn) {
+  for (const SessionId sender : {kAlice, SessionId{}}) {
+    Packet error = *errors.unreachable(sent_by(kBob, "10.0.0.9", "10.0.0.2"), Unreachable::host);
+    error.source = sender;
+    Packet fragment = sent_by(sender);
+    store_be16(&fragment.mutable_bytes()[6], 5);
+    EXPECT_EQ(said_about(error, 1000) + said_about(fragment, 1000), 0);
+    EXPECT_EQ(said_about(sent_by(sender), 1000), sender ? 20 : 200);
+  }
+}
+
 TEST_F(IcmpErrorsTest, ASuperPacketIsQuotedAsTheFirstPacketThatItStandsFor) {
   for (const bool v6 : {false, true}) {
     std::string segment("\x9C\x40\x00\x50\x12\x34\x56\x78\x00\x00\x00\x00\x50\x10\xFF\xFF\0\0\0\0", 20);
@@ -100,6 +111,9 @@ TEST_F(IcmpErrorsTest, ASuperPacketIsQuotedAsTheFirstPacketThatItStandsFor) {
     const ByteView quoted = error->bytes().subspan(v6 ? 48 : 28);
     EXPECT_EQ(load_be16(&quoted[v6 ? 4 : 2]), v6 ? 1380 : 1400);
     EXPECT_EQ(quoted[v6 ? 40 : 20], 0x9C) << "with its ports";
+    if (!v6) {
+      EXPECT_EQ(internet_checksum(quoted.first(20)), 0);
+    }
     EXPECT_EQ(error->offload, Offload{});
     EXPECT_EQ(segments_of(packet), 30U) << "and is still what it was";
   }

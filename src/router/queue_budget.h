@@ -2,7 +2,8 @@
 //
 // While the budget is spent, a session's own bound is kWhenSpent: who has more queued loses from it with the next
 // packet (packet/flow_queue.h), and who has little goes on as if nothing were. So the sum stays below the budget and
-// kWhenSpent for each session that is not read.
+// kWhenSpent for each session that is not read. It counts what packets hold, as queues do: the slots in which they
+// stand are up to 112 bytes more for each, which is much where all are as small as a buffer can be (256 bytes).
 //
 // Threads     any: sessions of all shards share one. It is a count and no lock: a few packets over are no matter.
 #pragma once

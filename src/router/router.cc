@@ -155,7 +155,9 @@ void Router::route(const IpView& view, Packet&& packet, PortId came_from) {
 
 void Router::route_to_everybody(const IpView& view, Packet&& packet, bool allowed, TokenBucket& sender) {
   if (!allowed) return drops_.count(Drop::multicast, segments_of(packet));
-  if (const auto drop = discovery_.judge(packet.bytes(), view, sender)) return drops_.count(*drop, segments_of(packet));
+  if (const auto drop = discovery_.judge(packet, view, sender)) return drops_.count(*drop, segments_of(packet));
+  // A super-packet by name only: it is one segment.
+  packet.offload = {.needs_checksum = packet.offload.needs_checksum};
   gather(kEverybody, std::move(packet));
 }
 

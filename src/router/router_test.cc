@@ -87,12 +87,24 @@ class RouterTest : public testing::Test {
     return packet;
   }
   static Packet not_to_be_fragmented(Packet packet) {
-    packet.mutable_bytes()[6] |= 0x40;
+    const MutableByteView bytes = packet.mutable_bytes();
+    bytes[6] |= 0x40;
+    store_be16(&bytes[10], 0);
+    store_be16(&bytes[10], internet_checksum(bytes.first(20)));
     return packet;
   }
   // A packet of `size` bytes.
   static Packet of_size(std::size_t size, const char* from, const char* to) {
     return ip_packet(from, to, std::string(size - (ip(from).is_v4() ? 20 : 40), 'x'));
+  }
+  // A super-packet of UDP from Alice.
+  static Packet datagrams_to(const char* to, std::size_t size, std::uint16_t segment_size) {
+    std::string payload("\x30\x39\x14\xE9\0\0\0\0", 8);
+    payload += std::string(size, 'x');
+    store_be16(reinterpret_cast<std::uint8_t*>(&payload[4]), static_cast<std::uint16_t>(payload.size()));
+    Packet packet = ip_packet("10.0.0.2", to, payload);
+    packet.offload = {.gso = Offload::Gso::udp4, .needs_checksum = true, .segment_size = segment_size};
+    return packet;
   }
   // A SYN with an MSS option.
   static Packet syn(const char* from, const char* to, std::uint16_t mss) {
@@ -380,12 +392,7 @@ TEST_F(RouterTest, ASuperPacketIsJudgedByItsLargestSegment) {
   let_the_gateway_speak();
   let_carol_in(1300);
   const auto datagrams = [](std::uint16_t segment_size) {
-    std::string payload("\x30\x39\0\x35\0\0\0\0", 8);
-    payload += std::string(10 * segment_size, 'x');
-    store_be16(reinterpret_cast<std::uint8_t*>(&payload[4]), static_cast<std::uint16_t>(payload.size()));
-    Packet packet = ip_packet("10.0.0.2", "10.0.0.4", payload);
-    packet.offload = {.gso = Offload::Gso::udp4, .needs_checksum = true, .segment_size = segment_size};
-    return packet;
+    return datagrams_to("10.0.0.4", 10U * segment_size, segment_size);
   };
   from_alice(batch_of(datagrams(1272), not_to_be_fragmented(datagrams(1273)), datagrams(1273)));
   std::map<std::size_t, std::size_t> sizes;
@@ -471,6 +478,23 @@ TEST_F(RouterTest, WhatGoesToEverybodyPassesByWhoeverDoesNotTakeIt) {
   ASSERT_EQ(got.size(), 1U);
   EXPECT_EQ(got[0].size(), 576U);
   EXPECT_EQ(hops_of(got[0]), 64) << "all are on one link";
+}
+
+TEST_F(RouterTest, NoSuperPacketGoesToEverybodyAsMoreThanOnePacket) {
+  let_discovery_through(1);
+  let_carol_in(1420);
+  for (const char* to : {"10.0.0.255", "224.0.0.251", "255.255.255.255"}) {
+    const std::uint64_t before = drops(Drop::multicast);
+    from_alice(batch_of(datagrams_to(to, 1392, 1)));
+    EXPECT_TRUE(read_carols().empty()) << to;
+    EXPECT_EQ(drops(Drop::multicast) - before, 1392U) << "it stands for as many";
+
+    from_alice(batch_of(datagrams_to(to, 1392, 1392)));
+    const PacketBatch got = read_carols();
+    ASSERT_EQ(got.size(), 1U) << to;
+    EXPECT_EQ(got[0].offload, Offload{.needs_checksum = true}) << "of one segment it is an ordinary packet";
+  }
+  EXPECT_EQ(bob.flooded, 3U);
 }
 
 TEST_F(RouterTest, EveryPacketIsDeliveredOrCounted) {

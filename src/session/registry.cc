@@ -55,7 +55,7 @@ Registry::Registry(std::vector<Shard*> shards, Random& random, router::AddressPo
       lan_(random),
       state_(&state),
       options_(options),
-      queue_key_{.first = random.next64(), .second = random.next64()},
+      queue_key_(FlowHashKey::drawn_from(random)),
       queue_budget_(std::make_shared<router::QueueBudget>(options.queue_memory)),
       strangers_refused_(home(), "more logins refused"),
       clients_refused_(home(), "more logins of clients refused"),

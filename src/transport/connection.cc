@@ -10,7 +10,8 @@ namespace {
 
 // Turns are kept short so that one busy peer does not hold up the others on the loop.
 constexpr int kReadsPerTurn = 4;
-// Messages that one turn delivers. A control message is parsed, and often answered with a write of its own.
+// What one turn delivers, in packets; the message that exceeds it is the last. A control message is parsed, and often
+// answered with a write of its own.
 constexpr int kWorkPerTurn = 4096;
 constexpr int kTextWork = 64;
 // RFC 6455 section 7.4.1.
@@ -151,7 +152,8 @@ bool Connection::deliver() {
     switch (message.kind) {
       case websocket::Opcode::binary:
         busy_ = true;
-        handler_->on_binary(message.masked());
+        if (const std::size_t packets = handler_->on_binary(message.masked()); packets > 1)
+          work_left_ -= static_cast<int>(packets - 1);
         break;
       case websocket::Opcode::text: handler_->on_text(as_text(message.payload)); break;
       case websocket::Opcode::ping:

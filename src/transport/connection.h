@@ -14,7 +14,8 @@
 //               does TLS if its own answers pile up to twice as much. Of pings only the latest waits for its pong (RFC
 //               6455 section 5.5.3).
 // Fairness      One turn reads and delivers only so much; the rest waits for the next, after the loop's other work. A
-//               peer that floods its loop with small messages gets its share of the thread and no more.
+//               peer that floods its loop with small messages, or with many packets in each, gets its share of the
+//               thread and no more.
 // Slow ways     Encrypted bytes cannot be reordered or dropped any more, so there are never more of them, here
 //               and unsent in the system, than the way takes in a few milliseconds (burst()); all else waits in the
 //               owner's queue.
@@ -92,8 +93,8 @@ class Connection {
    public:
     virtual void on_open() = 0;
     virtual void on_text(std::string_view text) = 0;
-    // One binary message; `bytes` is good until the call returns.
-    virtual void on_binary(MaskedView bytes) = 0;
+    // One binary message; `bytes` is good until the call returns. Returns how many packets were in it.
+    virtual std::size_t on_binary(MaskedView bytes) = 0;
     virtual void on_pong() {}
     // All messages of this turn have been delivered: time to hand on what was gathered.
     virtual void on_turn_end() {}

@@ -18,7 +18,10 @@ class Recorder final : public Connection::Handler {
  public:
   void on_open() override { opened = true; }
   void on_text(std::string_view text) override { texts.emplace_back(text); }
-  void on_binary(MaskedView bytes) override { binary_bytes += bytes.size(); }
+  std::size_t on_binary(MaskedView bytes) override {
+    binary_bytes += bytes.size();
+    return packets_in_each;
+  }
   void on_pong() override { ++pongs; }
   void on_turn_end() override { ++turns; }
   void on_writable() override { ++writable; }
@@ -30,6 +33,7 @@ class Recorder final : public Connection::Handler {
   bool opened = false;
   std::vector<std::string> texts;
   std::size_t binary_bytes = 0;
+  std::size_t packets_in_each = 1;
   int pongs = 0;
   int turns = 0;
   int writable = 0;
@@ -283,6 +287,17 @@ TEST_F(ConnectionTest, AnswersOfTlsThatPileUpEndTheConnectionToo) {
   EXPECT_EQ(server_side.closed, 1);
   EXPECT_EQ(server_side.last.error.code, ErrorCode::exhausted);
   EXPECT_LT(sent, 3'000'000U);
+}
+
+TEST_F(ConnectionTest, MessagesWithManyPacketsEachAreDeliveredInTurnsBetweenWhichOthersWork) {
+  open();
+  server_side.packets_in_each = 1000;
+  const auto packet = test::ip_packet("10.0.0.1", "10.0.0.2", "much in little");
+  for (int i = 0; i < 100; ++i) client->send_packets(std::span(&packet, 1), {});
+  const int before = server_side.turns;
+  loop.run_until_idle();
+  EXPECT_EQ(server_side.binary_bytes, 100 * packet.size());
+  EXPECT_GE(server_side.turns - before, 100 / 5);
 }
 
 TEST_F(ConnectionTest, AFloodOfControlMessagesIsDeliveredInTurnsBetweenWhichOthersWork) {

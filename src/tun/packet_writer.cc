@@ -18,14 +18,19 @@ std::size_t most_segments(Offload::Gso gso) {
 
 bool PacketWriter::write(Packet& packet) {
   if (packet.empty()) return false;
-  bool taken = true;
   // Also where it is segmented at once: a hostile segment size is not to cost memory for all segments together.
   const std::size_t most = most_segments(packet.offload.gso);
-  while (segments_of(packet) > most) {
-    Packet piece = split_front(packet, most);
-    taken = write_piece(piece) && taken;
-  }
-  return write_piece(packet) && taken;
+  return write_within_bound(packet, (segments_of(packet) + most - 1) / most, most);
+}
+
+// `pieces` of `most` segments each, but for the last. By halves: to take one piece after the other off the front would
+// copy the rest of it a thousand times.
+bool PacketWriter::write_within_bound(Packet& packet, std::size_t pieces, std::size_t most) {
+  if (pieces == 1) return write_piece(packet);
+  const std::size_t half = pieces / 2;
+  Packet front = split_front(packet, half * most);
+  const bool taken = write_within_bound(front, half, most);
+  return write_within_bound(packet, pieces - half, most) && taken;
 }
 
 bool PacketWriter::write_as_it_lies(ByteView packet, const Offload& offload) {

@@ -1,6 +1,6 @@
 // Hands packets to the kernel in the largest form that it takes: whole super-packets, or the packets they stand for.
 //
-//   super-packet --more segments than a kernel takes?--> split_front() into pieces within the bound, each:
+//   super-packet --more segments than a kernel takes?--> halved until the pieces are within the bound, each:
 //       kind taken     --> [header | piece] in one write;  EINVAL --> segment(), one write each
 //       kind not taken --> segment(), one write each
 //   other packet       --> its checksum left to the kernel where it can, finished here else; one write
@@ -48,6 +48,7 @@ class PacketWriter {
   PacketWriter(Sink sink, bool with_header, GsoKinds takes)
       : sink_(std::move(sink)), with_header_(with_header), takes_(takes) {}
 
+  bool write_within_bound(Packet& packet, std::size_t pieces, std::size_t most);
   bool write_piece(Packet& piece);
   bool write_in_segments(Packet& piece);
   int hand_over(Packet& packet);

@@ -7,10 +7,13 @@ docs/PROTOCOL.md alone.
 """
 
 import collections
+import contextlib
 import itertools
 import os
 import random
 import struct
+import threading
+import time
 
 import pytest
 
@@ -19,9 +22,9 @@ import packets
 from batches import ACK, CWR, FIN, PARTIAL, PSH, RST, SYN, URG, entry, super_entry
 from lab import wait_for
 from lan import SUBNET6
-from penstock_v1 import BINARY
+from penstock_v1 import BINARY, Closed
 from plain import GATEWAY, close_code, echo, succeeded
-from programs import TOKENS
+from programs import TOKENS, Client
 from test_hostile_peers import MIB, growing_less_than
 
 ALICE, BOB, NOBODY = "10.100.0.2", "10.100.0.3", "10.100.0.77"
@@ -167,10 +170,17 @@ def test_what_is_larger_than_the_receiver_takes_is_cut_or_dropped(place):
         assert receive_segments(bob, len(expected), seen) == expected
         assert max(len(found.packet) for found in seen) <= 3000
         assert packet is cut or len(packet) > 3001 or len(seen) == 1
+    # What cannot be cut as a super-packet meets an MTU there, and its sender is told.
     narrow = batching(place, "alice", max_packet=1000)
-    alice.send_packet(entry(batches.udp(ALICE, narrow.address, bytes(973))))
-    alice.send_packet(entry(batches.udp(ALICE, narrow.address, bytes(972))))
-    assert len(receive_segments(narrow, 1)[0]) == 1000
+    for size, fragment in ((973, 0x4000), (972, 0x4000), (973, 0)):
+        alice.send_packet(entry(batches.with_ipv4(batches.udp(ALICE, narrow.address, bytes(size)), fragment=fragment)))
+    told = packets.parse(receive_segments(alice, 1)[0])
+    assert (told.source, told.protocol, told.payload[:2]) == (GATEWAY, packets.ICMP, b"\3\4")
+    assert struct.unpack("!H", told.payload[6:8])[0] == 1000
+    arrived = []
+    while len(arrived) < 3:
+        arrived += [len(found.packet) for found in batches.read(narrow.receive_packet())]
+    assert arrived[0] == 1000 >= max(arrived), "the third packet comes in fragments"
     assert gateway.drops("too_big") == 1
 
 
@@ -501,6 +511,59 @@ def test_sixty_kilobytes_in_segments_of_one_byte_cost_neither_memory_nor_the_oth
     elif to == "nobody":
         assert gateway.drops("no_session") == 8 * 60000
     echo(other, GATEWAY)
+
+
+@contextlib.contextmanager
+def flooding(client, message, every=0.02):
+    """Meanwhile `client` sends `message` as often as that, or as often as it is taken."""
+    def send():
+        with contextlib.suppress(Closed, OSError):
+            while not done.wait(every):
+                client.send_packet(message)
+
+    done = threading.Event()
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def assert_pings_come_back(client, destination, count=60, most=0.2):
+    """Nineteen of twenty do within `most` seconds, and the others within echo()'s patience."""
+    delays = []
+    for _ in range(count):
+        begin = time.monotonic()
+        echo(client, destination)
+        delays.append(time.monotonic() - begin)
+        time.sleep(max(0.0, 0.05 - delays[-1]))
+    delays.sort()
+    assert delays[count * 19 // 20 - 1] < most, [f"{delay * 1000:.0f} ms" for delay in delays]
+
+
+@pytest.mark.parametrize("offload", ["auto", "gso", "off"])
+@pytest.mark.parametrize("make", [batches.tcp, batches.udp], ids=["tcp", "udp"])
+def test_a_flood_of_them_to_the_gateways_kernel_holds_up_nobodys_ping(place, offload, make):
+    """Three million packets a second, in 24 Mbit/s: more than a kernel takes one by one."""
+    gateway = place.gateway(vpn={"tun": "on", "offload": offload, "subnet6": SUBNET6}, **QUIET)
+    alice, other = batching(place, "alice"), place.member("alice")
+    with flooding(alice, super_entry(make(ALICE, GATEWAY, bytes(60000)), 1)):
+        assert_pings_come_back(other, GATEWAY)
+    assert gateway.session(ALICE)["up"]["packets"] > 20 * 60000, "this test is about nothing"
+
+
+@pytest.mark.parametrize(("offload", "most"), [("auto", 0.2), ("gso", 0.2), ("off", 1.0)])
+def test_a_flood_of_them_to_a_client_holds_up_nobodys_ping_to_it(place, offload, most):
+    """To "off" go single packets, more than it takes: those that its kernel has received go before the ping."""
+    gateway = start(place, **QUIET)
+    bob = Client(place.lab.host("bob"), gateway, token="bob", vpn={"offload": offload}, **QUIET).start()
+    alice, other = batching(place, "alice"), place.member("alice")
+    address = bob.status()["address"]
+    with flooding(alice, super_entry(batches.udp(alice.address, address, bytes(60000)), 1)):
+        assert_pings_come_back(other, address, most=most)
+    assert bob.status()["down"]["packets"] > 10 * 60000, "this test is about nothing"
 
 
 def test_noise_in_honest_entries_reaches_nobody_as_something_that_cannot_be(place, loops):

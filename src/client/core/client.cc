@@ -37,11 +37,8 @@ int mtu_of(const ClientConfig& config, const protocol::AuthResponse& response) {
   return static_cast<int>(mtu);
 }
 
-FlowHashKey queue_key(Random& random) {
-  std::array<std::uint8_t, 16> bytes{};
-  random.fill(bytes);
-  return {.first = load_be64(bytes.data()), .second = load_be64(bytes.data() + 8)};
-}
+// Somebody who writes to the interface without end does not keep the loop from its other work.
+constexpr int kBurstsPerTurn = 8;
 
 // Nothing is put together with a packet of this size, so it need not be a Packet.
 constexpr std::size_t kWorthNoCopy = 16 * 1024;
@@ -73,9 +70,11 @@ Client::Client(const ClientConfig& config, Surroundings surroundings)
       backoff_(config_.reconnect.min_backoff, config_.reconnect.max_backoff, around_.random),
       retry_timer_(around_.loop),
       login_deadline_(around_.loop),
+      pump_again_(around_.loop),
       not_before_(config_.server.urls.size()),
       receive_(what_we_take(config_)),
-      queue_(queue_key(around_.random), kQueueBytes) {}
+      queue_(FlowHashKey::drawn_from(around_.random), kQueueBytes),
+      to_tunnel_(around_.loop, FlowHashKey::drawn_from(around_.random), *this) {}
 
 Client::~Client() = default;
 
@@ -345,10 +344,19 @@ void Client::arm_tunnel() {
 }
 
 void Client::tunnel_turn() {
+  if (!read_tunnel()) return;
+  pump();
+  count_losses();
+  arm_tunnel();
+}
+
+// What waits in the interface stands in one line, where nothing overtakes. So it is emptied twice as fast as packets
+// are sent, and they wait in the queue.
+bool Client::read_tunnel() {
   auto read = around_.tunnel.read(from_tunnel_, kTunnelBatch, kTunnelBytes);
   if (!read) {
     if (failed_) failed_(std::move(read).error());
-    return;
+    return false;
   }
   if (state_ == State::connected) {
     const TimePoint now = around_.loop.now();
@@ -357,13 +365,12 @@ void Client::tunnel_turn() {
     for (const Packet& packet : from_tunnel_) counters_.dropped_not_connected += segments_of(packet);
   }
   from_tunnel_.clear();
-  pump();
-  count_losses();
-  arm_tunnel();
+  return true;
 }
 
 void Client::pump() {
-  while (state_ == State::connected && !queue_.empty() && connection_->writable()) {
+  for (int bursts = 0; state_ == State::connected && !queue_.empty() && connection_->writable(); ++bursts) {
+    if (bursts == kBurstsPerTurn) return pump_again_.start({}, [this] { pump(); });
     const std::size_t burst = connection_->burst();
     queue_.take(sending_, burst, burst, around_.loop.now());
     for (const Packet& packet : sending_) {
@@ -373,6 +380,7 @@ void Client::pump() {
     counters_.dropped_too_big += protocol::adapt(sending_, format_, scratch_);
     connection_->send_packets(sending_, format_);
     sending_.clear();
+    if (!read_tunnel()) return;
   }
 }
 
@@ -382,19 +390,22 @@ void Client::count_losses() {
   counters_.dropped_queue_delay += losses.dropped_aqm;
 }
 
-void Client::on_binary(MaskedView bytes) {
-  if (state_ != State::connected) return;
+std::size_t Client::on_binary(MaskedView bytes) {
+  if (state_ != State::connected) return 1;
   if (format_.batches) return take_batch(bytes);
   if (bytes.empty() || bytes.size() > Packet::kMaxSize) {
     ++counters_.dropped_malformed;
-    return;
+  } else {
+    take_packet(bytes.bytes(), {});
   }
-  take_packet(bytes.bytes(), {});
+  return 1;
 }
 
-void Client::take_batch(MaskedView message) {
+std::size_t Client::take_batch(MaskedView message) {
   protocol::BatchReader reader(message);
+  std::size_t packets = 0;
   while (const auto entry = reader.next()) {
+    ++packets;
     const ByteView packet = entry->packet.bytes();
     const auto view = parse_ip(packet);
     if (view && check_offload(packet, *view, entry->offload)) {
@@ -404,12 +415,13 @@ void Client::take_batch(MaskedView message) {
     }
   }
   if (reader.malformed()) ++counters_.dropped_malformed;
+  return packets;
 }
 
 void Client::take_packet(ByteView bytes, const Offload& offload) {
   if (bytes.size() >= kWorthNoCopy) {
     on_turn_end();  // what came before it goes before it
-    if (around_.tunnel.write_as_it_lies(bytes, offload)) {
+    if (!to_tunnel_.waiting() && around_.tunnel.write_as_it_lies(bytes, offload)) {
       counters_.down_packets += segments_of(bytes, offload);
       counters_.down_bytes += segmented_size_of(bytes, offload);
       return;
@@ -426,11 +438,22 @@ void Client::on_turn_end() {
     counters_.down_packets += segments_of(packet);
     counters_.down_bytes += segmented_size_of(packet);
   }
-  coalescer_.set_kinds(around_.tunnel.takes());
+  const GsoKinds takes = around_.tunnel.takes();
+  coalescer_.set_kinds(takes);
   coalescer_.coalesce(received_);
-  for (Packet& packet : received_)
-    if (!around_.tunnel.write(packet)) ++counters_.dropped_interface;
+  to_tunnel_.set_kinds(takes);
+  for (Packet& packet : received_) to_tunnel_.write(std::move(packet));
   received_.clear();
+}
+
+void Client::write_now(Packet& packet) {
+  const std::size_t segments = segments_of(packet);
+  if (!around_.tunnel.write(packet)) counters_.dropped_interface += segments;
+}
+
+void Client::lost_waiting(const FlowQueue::Losses& losses) {
+  counters_.dropped_queue_full += losses.dropped_full;
+  counters_.dropped_queue_delay += losses.dropped_aqm;
 }
 
 Status Client::status() const {

@@ -45,6 +45,7 @@
 #include "net/connect.h"
 #include "packet/coalesce.h"
 #include "packet/flow_queue.h"
+#include "packet/paced_writes.h"
 #include "protocol/batch.h"
 #include "protocol/messages.h"
 #include "tls/engine.h"
@@ -112,7 +113,7 @@ struct Surroundings {
   ProxyEnvironment proxy_environment = {};
 };
 
-class Client final : public transport::Connection::Handler {
+class Client final : public transport::Connection::Handler, private PacedWrites::Device {
  public:
   static constexpr std::size_t kQueueBytes = 4 * 1024 * 1024;
   // What is read from the interface in one turn: packets, and bytes.
@@ -154,16 +155,19 @@ class Client final : public transport::Connection::Handler {
 
   void on_open() override { log_in(); }
   void on_text(std::string_view text) override;
-  void on_binary(MaskedView bytes) override;
+  std::size_t on_binary(MaskedView bytes) override;
   void on_turn_end() override;
   void on_writable() override { pump(); }
   void on_closed(const transport::Ending& ending) override;
 
-  void take_batch(MaskedView message);
+  std::size_t take_batch(MaskedView message);
   void take_packet(ByteView bytes, const Offload& offload);
+  void write_now(Packet& packet) override;
+  void lost_waiting(const FlowQueue::Losses& losses) override;
   void count_losses();
   void arm_tunnel();
   void tunnel_turn();
+  bool read_tunnel();
   void pump();
 
   ClientConfig config_;
@@ -174,6 +178,7 @@ class Client final : public transport::Connection::Handler {
   Backoff backoff_;
   Timer retry_timer_;
   Timer login_deadline_;
+  Timer pump_again_;
   std::unique_ptr<transport::Connection> connection_;
   std::move_only_function<void(Error)> failed_;
   Task stopped_;
@@ -197,6 +202,7 @@ class Client final : public transport::Connection::Handler {
   protocol::Format format_;                   // what the gateway takes
   FlowQueue queue_;
   Coalescer coalescer_;
+  PacedWrites to_tunnel_;
   PacketBatch from_tunnel_;
   PacketBatch sending_;
   PacketBatch scratch_;

@@ -5,12 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "base/log.h"
+#include "packet/super_packet.h"
 #include "test/support/client_surroundings.h"
 #include "test/support/manual_loop.h"
 #include "test/support/memory_socket.h"
@@ -44,6 +46,12 @@ class PlainGateway final : public net::SocketFactory, public transport::Connecti
 
   void on_open() override {}
   void say(std::string_view text) { connection_->send_text(text); }
+  // To a client that takes everything whole.
+  void send(const Packet& packet) {
+    using Gso = Offload::Gso;
+    const auto all = protocol::receive_of({Gso::tcp4, Gso::tcp6, Gso::udp4, Gso::udp6}, 1400);
+    connection_->send_packets(std::span(&packet, 1), protocol::format_of(all));
+  }
   void on_text(std::string_view text) override {
     const auto message = protocol::parse_control(text).value();
     if (std::holds_alternative<protocol::Ping>(message)) return;
@@ -52,7 +60,10 @@ class PlainGateway final : public net::SocketFactory, public transport::Connecti
     answer.resumed = again != nullptr;
     connection_->send_text(protocol::to_json(answer));
   }
-  void on_binary(MaskedView bytes) override { received.push_back(Packet::copy_of(bytes)); }
+  std::size_t on_binary(MaskedView bytes) override {
+    received.push_back(Packet::copy_of(bytes));
+    return 1;
+  }
   void on_turn_end() override {
     if (!received.empty()) connection_->send_packets(received, {});
     received.clear();
@@ -131,6 +142,29 @@ TEST_F(ClientTest, PacketsPassBothWays) {
   ASSERT_EQ(tunnel_.written.size(), 100U);
   EXPECT_EQ(tunnel_.written[99].bytes().size(), 20U + 990U);
   EXPECT_EQ(client_.status().up_packets, 100U);
+}
+
+TEST_F(ClientTest, ASuperPacketOfTinySegmentsHoldsUpNeitherTheLoopNorTheInterface) {
+  gateway_.answer.receive = protocol::receive_of({}, 1400);
+  come_back();
+  gateway_.send(test::super_packet("10.0.0.1", "10.0.0.2", 60000, 1));
+  gateway_.send(test::echo_request("10.0.0.1", "10.0.0.2"));
+  while (tunnel_.written.empty()) ASSERT_TRUE(loop_.run_one_step());
+  EXPECT_LT(segments_of(tunnel_.written), 3000U);
+  EXPECT_TRUE(std::ranges::any_of(tunnel_.written, [](const Packet& packet) { return packet.bytes()[9] == 1; }))
+      << "the ping waits for no more than that";
+  loop_.run_until_idle();
+  EXPECT_EQ(segments_of(tunnel_.written), 60001U);
+  EXPECT_EQ(client_.status().dropped(), 0U);
+}
+
+TEST_F(ClientTest, MoreThanATurnSendsGoesOnInTheNext) {
+  constexpr std::size_t kPackets = 60;
+  for (std::size_t i = 0; i < kPackets; ++i)
+    tunnel_.inject(test::ip_packet("10.0.0.2", "10.0.0.1", std::string(60000, 'x')));
+  loop_.run_until_idle();
+  EXPECT_EQ(client_.status().up_packets, kPackets);
+  EXPECT_EQ(tunnel_.written.size(), kPackets);
 }
 
 TEST_F(ClientTest, WhenTheWireIsCutItComesBackByItsLeaseAndLeavesTheInterfaceAlone) {

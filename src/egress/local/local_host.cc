@@ -2,8 +2,20 @@
 
 #include "packet/icmp.h"
 #include "packet/ip_view.h"
+#include "packet/super_packet.h"
 
 namespace penstock::egress {
+namespace {
+
+// Says that nobody listens, if whoever asked may be told.
+std::optional<Packet> port_unreachable(const Packet& packet, const IpView& view) {
+  if (packet.offload == Offload{}) return unreachable(view, packet.bytes(), view.destination, Unreachable::port);
+  const Packet first = first_packet_of(packet);
+  const auto its_view = parse_ip(first.bytes());
+  return its_view ? unreachable(*its_view, first.bytes(), view.destination, Unreachable::port) : std::nullopt;
+}
+
+}  // namespace
 
 LocalHost::LocalHost(router::Shard& shard)
     : shard_(&shard), id_(shard.router().add_port(*this)), window_(shard.loop().now()) {}
@@ -16,14 +28,15 @@ void LocalHost::send(PacketBatch& batch) {
     const auto view = parse_ip(packet.bytes());
     if (!view) continue;  // the router let nothing else through
     auto answer = echo_reply(packet, *view);
-    if (!answer && may_send_error()) {
-      const bool has_ports = view->protocol == kProtocolTcp || view->protocol == kProtocolUdp;
-      if (has_ports) answer = unreachable(*view, packet.bytes(), view->destination, Unreachable::port);
+    const bool has_ports = view->protocol == kProtocolTcp || view->protocol == kProtocolUdp;
+    if (!answer && has_ports && may_send_error()) {
+      answer = port_unreachable(packet, *view);
+      if (answer) ++errors_;
     }
     if (answer) {
       answers.push_back(std::move(*answer));
     } else {
-      shard_->router().drops().count(router::Drop::not_answered);
+      shard_->router().drops().count(router::Drop::not_answered, segments_of(packet));
     }
   }
   batch.clear();
@@ -36,7 +49,7 @@ bool LocalHost::may_send_error() {
     window_ = now;
     errors_ = 0;
   }
-  return errors_++ < kErrorsPerSecond;
+  return errors_ < kErrorsPerSecond;
 }
 
 }  // namespace penstock::egress

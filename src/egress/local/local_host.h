@@ -1,7 +1,7 @@
 // The gateway's own inner address when there is no TUN device: it answers pings and says that nothing else is there.
 //
 // Errors ("port unreachable") are limited to kErrorsPerSecond, as RFC 1812 section 4.3.2.8 asks; what is not answered
-// is counted as not_answered.
+// is counted as not_answered. A super-packet gets one error, about the first packet that it stands for.
 //
 // Ownership   borrows the shard; removes itself from the router when destroyed.
 // Threads     its shard's loop.

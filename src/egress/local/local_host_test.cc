@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "packet/super_packet.h"
 #include "test/support/manual_loop.h"
 #include "test/support/packets.h"
 
@@ -52,6 +53,34 @@ TEST_F(LocalHostTest, WhoKnocksElsewhereIsToldSoAtALimitedRate) {
   loop.advance(std::chrono::seconds(1));
   send(test::ip_packet("10.0.0.2", "10.0.0.1", std::string(8, '\0')));
   EXPECT_EQ(client.packets.size(), LocalHost::kErrorsPerSecond + 1);
+}
+
+TEST_F(LocalHostTest, ASuperPacketIsToldOnceAboutTheFirstPacketThatItStandsForAndCountsAsAllOfThem) {
+  const Packet super = test::super_packet("10.0.0.2", "10.0.0.1", 40'000, 1360);
+  send(super.clone());
+  ASSERT_EQ(client.packets.size(), 1U);
+  const ByteView quoted = client.packets[0].bytes().subspan(28);
+  EXPECT_EQ(load_be16(&quoted[2]), 1400) << "its own length";
+  EXPECT_EQ(internet_checksum(quoted.first(20)), 0);
+  PacketBatch parts;
+  segment(super.clone(), parts);
+  EXPECT_EQ(load_be16(&quoted[36]), load_be16(&parts[0].bytes()[36])) << "its own checksum, finished";
+  for (std::uint32_t i = 1; i < LocalHost::kErrorsPerSecond; ++i) send(super.clone());
+  EXPECT_EQ(shard.router().drops().of(router::Drop::not_answered), 0U);
+  send(super.clone());
+  EXPECT_EQ(shard.router().drops().of(router::Drop::not_answered), 30U);
+}
+
+TEST_F(LocalHostTest, WhatMustNotBeAnsweredTakesNobodysTurn) {
+  for (std::uint32_t i = 0; i < LocalHost::kErrorsPerSecond; ++i) {
+    send(test::ip_packet("10.0.0.2", "10.0.0.1", std::string(8, '\0'), 1));
+    Packet fragment = test::ip_packet("10.0.0.2", "10.0.0.1", std::string(8, '\0'));
+    store_be16(&fragment.mutable_bytes()[6], 5);
+    send(std::move(fragment));
+  }
+  EXPECT_TRUE(client.packets.empty());
+  send(test::ip_packet("10.0.0.2", "10.0.0.1", std::string(8, '\0')));
+  EXPECT_EQ(client.packets.size(), 1U);
 }
 
 }  // namespace

@@ -2,10 +2,17 @@
 
 #include <utility>
 
+#include "packet/super_packet.h"
+
 namespace penstock::egress {
 
-TunExit::TunExit(router::Shard& shard, tun::Device& device, std::move_only_function<void(Error)> lost)
-    : shard_(&shard), device_(&device), lost_(std::move(lost)), id_(shard.router().add_port(*this)) {}
+TunExit::TunExit(router::Shard& shard, tun::Device& device, std::move_only_function<void(Error)> lost,
+                 const FlowHashKey& key)
+    : shard_(&shard),
+      device_(&device),
+      lost_(std::move(lost)),
+      id_(shard.router().add_port(*this)),
+      writes_(shard.loop(), key, *this) {}
 
 TunExit::~TunExit() { shard_->router().remove_port(id_); }
 
@@ -26,22 +33,28 @@ void TunExit::read_turn() {
 }
 
 void TunExit::send(PacketBatch& batch) {
-  coalescer_.set_kinds(device_->takes());
+  const GsoKinds takes = device_->takes();
+  coalescer_.set_kinds(takes);
   coalescer_.coalesce(batch);
-  for (Packet& packet : batch) write(packet);
+  writes_.set_kinds(takes);
+  for (Packet& packet : batch) writes_.write(std::move(packet));
   batch.clear();
 }
 
 void TunExit::flood(std::span<const Packet> packets) {
   for (const Packet& packet : packets) {
-    if (!packet.source) continue;
-    Packet copy = packet.clone();
-    write(copy);
+    if (packet.source) writes_.write(packet.clone());
   }
 }
 
-void TunExit::write(Packet& packet) {
-  if (!device_->write(packet)) shard_->router().drops().count(router::Drop::interface_refused);
+void TunExit::write_now(Packet& packet) {
+  const std::size_t segments = segments_of(packet);
+  if (!device_->write(packet)) shard_->router().drops().count(router::Drop::interface_refused, segments);
+}
+
+void TunExit::lost_waiting(const FlowQueue::Losses& losses) {
+  shard_->router().drops().count(router::Drop::queue_full, losses.dropped_full);
+  shard_->router().drops().count(router::Drop::queue_delay, losses.dropped_aqm);
 }
 
 }  // namespace penstock::egress

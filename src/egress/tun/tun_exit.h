@@ -6,7 +6,8 @@
 // Super-packets pass whole in both directions as far as the kernel goes along; what sessions sent in small packets is
 // put together for it, since it is the number of packets that costs.
 //
-// A write runs the kernel's receive path at once and never waits, so there is no queue here and credit is always there.
+// A write runs the kernel's receive path at once and never waits, so packets go at once and credit is always there.
+// Only what is hundreds of writes waits for turns of its own, and what comes meanwhile with it (packet/paced_writes.h).
 //
 // Ownership   borrows the device and the shard; removes itself from the router when destroyed.
 // Threads     its shard's loop.
@@ -16,12 +17,14 @@
 #include <memory>
 
 #include "packet/coalesce.h"
+#include "packet/flow_hash.h"
+#include "packet/paced_writes.h"
 #include "router/shard.h"
 #include "tun/device.h"
 
 namespace penstock::egress {
 
-class TunExit final : public router::Port {
+class TunExit final : public router::Port, private PacedWrites::Device {
  public:
   // Packets and bytes read in one turn, so that a busy kernel does not starve the sockets.
   static constexpr std::size_t kBatch = 256;
@@ -29,7 +32,7 @@ class TunExit final : public router::Port {
   static constexpr std::size_t kCredit = 1024 * 1024;
 
   // `lost` is called once, from the loop, when the device is gone.
-  TunExit(router::Shard& shard, tun::Device& device, std::move_only_function<void(Error)> lost);
+  TunExit(router::Shard& shard, tun::Device& device, std::move_only_function<void(Error)> lost, const FlowHashKey& key);
   ~TunExit() override;
 
   router::PortId id() const { return id_; }
@@ -43,7 +46,8 @@ class TunExit final : public router::Port {
 
  private:
   void read_turn();
-  void write(Packet& packet);
+  void write_now(Packet& packet) override;
+  void lost_waiting(const FlowQueue::Losses& losses) override;
 
   router::Shard* shard_;
   tun::Device* device_;
@@ -52,6 +56,7 @@ class TunExit final : public router::Port {
   std::unique_ptr<Watch> watch_;
   PacketBatch read_;
   Coalescer coalescer_;
+  PacedWrites writes_;
 };
 
 }  // namespace penstock::egress

@@ -122,8 +122,9 @@ void Handshake::on_text(std::string_view text) {
   turn_away("log in first");
 }
 
-void Handshake::on_binary(MaskedView) {
+std::size_t Handshake::on_binary(MaskedView) {
   if (!refused_) turn_away("log in first");
+  return 1;
 }
 
 // Who does not say its name is a plain v1 client, whatever else it says.

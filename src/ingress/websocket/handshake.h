@@ -41,7 +41,7 @@ class Handshake final : public transport::Connection::Handler {
  private:
   void on_open() override {}
   void on_text(std::string_view text) override;
-  void on_binary(MaskedView bytes) override;
+  std::size_t on_binary(MaskedView bytes) override;
   void on_closed(const transport::Ending& ending) override;
 
   std::optional<transport::UpgradeRefusal> judge(const websocket::UpgradeRequest& request);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "ingress/websocket/handshake_limiter.h"
+#include "packet/super_packet.h"
 
 namespace penstock::ingress {
 namespace {
@@ -18,6 +19,18 @@ constexpr std::uint16_t kTooBig = 1009;
 
 // Batches of up to so many packets are kept by an idle link.
 constexpr std::size_t kKeptBatch = 4;
+
+// What no packet to the client may exceed, its max_packet included: what the router refuses is answered, and what
+// adapt() drops vanishes without a word.
+std::uint32_t mtu_of(const protocol::Receive& receive, std::uint32_t ours) {
+  return std::min({receive.mtu, receive.max_packet, ours});
+}
+
+// How many packets it stands for, if what is said of it is true.
+std::size_t packets_in(const Packet& packet) {
+  const auto view = parse_ip(packet.bytes());
+  return view && check_offload(packet.bytes(), *view, packet.offload) ? segments_of(packet) : 1;
+}
 
 }  // namespace
 
@@ -40,7 +53,7 @@ void Link::start() {
   router::Session* session = door_->shard_->session(admission_.port);
   attached_ = session != nullptr && session->attach(*this, admission_.attachment, admission_.to_old_link);
   if (!attached_) return connection_->close(kPolicy, "the session was ended");
-  session->set_mtu(peer_.receive ? std::min(peer_.receive->mtu, door_->settings_->welcome.mtu) : Packet::kMaxSize);
+  session->set_mtu(peer_.receive ? mtu_of(*peer_.receive, door_->settings_->welcome.mtu) : Packet::kMaxSize);
   connection_->send_text(protocol::to_json(response()));
 }
 
@@ -91,18 +104,24 @@ void Link::on_text(std::string_view text) {
   // The rest (pong, error, what only a server says) asks for no answer.
 }
 
-void Link::on_binary(MaskedView bytes) {
+std::size_t Link::on_binary(MaskedView bytes) {
   alive_seen();
   if (format_.batches) return take_batch(bytes);
-  if (bytes.size() > Packet::kMaxSize) return door_->shard_->router().drops().count(router::Drop::malformed);
-  take_packet(bytes, {});
+  if (bytes.size() > Packet::kMaxSize) {
+    door_->shard_->router().drops().count(router::Drop::malformed);
+  } else {
+    take_packet(bytes, {});
+  }
+  return 1;
 }
 
 // What is said of the packets is for the router to believe or not.
-void Link::take_batch(MaskedView message) {
+std::size_t Link::take_batch(MaskedView message) {
   protocol::BatchReader reader(message);
-  while (const auto entry = reader.next()) take_packet(entry->packet, entry->offload);
+  std::size_t packets = 0;
+  for (; const auto entry = reader.next(); ++packets) take_packet(entry->packet, entry->offload);
   if (reader.malformed()) door_->shard_->router().drops().count(router::Drop::malformed);
+  return packets;
 }
 
 void Link::take_packet(MaskedView bytes, const Offload& offload) {
@@ -116,7 +135,8 @@ void Link::on_turn_end() {
   if (router::Session* session = this->session()) {
     door_->shard_->router().from_session(*session, received_);
   } else {
-    door_->shard_->router().drops().count(router::Drop::session_gone, received_.size());
+    for (const Packet& packet : received_)
+      door_->shard_->router().drops().count(router::Drop::session_gone, packets_in(packet));
     received_.clear();
   }
 }
@@ -139,13 +159,15 @@ void Link::packets_waiting() {
 
 void Link::pump() {
   router::Session* session = this->session();
-  while (session != nullptr && session->has_packets() && connection_->writable()) {
+  if (session != nullptr && session->has_packets() && connection_->writable()) {
     const std::size_t burst = connection_->burst();
     session->take(sending_, burst, burst);
     const std::size_t too_big = protocol::adapt(sending_, format_, scratch_);
     if (too_big != 0) door_->shard_->router().drops().count(router::Drop::too_big, too_big);
     connection_->send_packets(sending_, format_);
     sending_.clear();
+    // The next burst after all else that this loop has to do: other sessions, and the exits' devices.
+    if (session->has_packets() && connection_->writable()) packets_waiting();
   }
 }
 

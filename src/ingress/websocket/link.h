@@ -38,7 +38,7 @@ class Link final : public transport::Connection::Handler, public router::Session
  private:
   void on_open() override {}
   void on_text(std::string_view text) override;
-  void on_binary(MaskedView bytes) override;
+  std::size_t on_binary(MaskedView bytes) override;
   void on_pong() override { alive_seen(); }
   void on_turn_end() override;
   void on_writable() override { pump(); }
@@ -52,7 +52,7 @@ class Link final : public transport::Connection::Handler, public router::Session
 
   protocol::AuthResponse response();
   router::Session* session();
-  void take_batch(MaskedView message);
+  std::size_t take_batch(MaskedView message);
   void take_packet(MaskedView bytes, const Offload& offload);
   void pump();
   void alive_seen() {
