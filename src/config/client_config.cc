@@ -92,7 +92,7 @@ ClientConfig read_config(ConfigReader& reader, PathsConfig paths) {
   read_server(root.section("server"), config.server);
   root.section("auth").required("token", config.auth.token, form::secret);
   read_vpn(root.section("vpn"), config.vpn);
-  root.section("performance").value("nice", config.performance.nice, kNiceForm);
+  root.section("performance").value("nice", config.performance.nice, nice_form());
   read_reconnect(root.section("reconnect"), config.reconnect);
   read_logging(root.section("logging"), config.logging);
   read_paths(root, config.paths);

@@ -23,7 +23,7 @@ struct LoggingConfig {
 
 // performance.nice: a packet waits for the processor as it waits in a queue.
 inline constexpr int kDefaultNice = -10;
-inline const auto kNiceForm = form::integer(-20, 19);
+inline auto nice_form() { return form::integer(-20, 19); }
 
 // Whose process it is, as far as default places depend on it. user_environment_posix.cc and _windows.cc read it.
 struct UserEnvironment {

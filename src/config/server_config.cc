@@ -222,7 +222,7 @@ ServerConfig read_config(ConfigReader& reader, PathsConfig paths) {
   read_dns_upstream(root.section("dns"), config.dns.upstream);
   auto performance = root.section("performance");
   performance.value("loops", config.performance.loops, form::integer(1, 256));
-  performance.value("nice", config.performance.nice, kNiceForm);
+  performance.value("nice", config.performance.nice, nice_form());
   read_logging(root.section("logging"), config.logging);
   read_paths(root, config.paths);
   config.reserved = reader.reserved();

@@ -92,7 +92,7 @@ struct Way {
   bool alice_is_plain = false;  // speaks plain v1
   bool bob_is_plain = false;
   test::MemorySocketOptions wire = {};
-  friend void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
+  friend std::ostream& operator<<(std::ostream& out, const Way& way) { return out << way.name; }
 };
 
 class AllocationTest : public testing::TestWithParam<Way> {
@@ -153,7 +153,7 @@ TEST_P(AllocationTest, AWarmWayFromOneTunnelToAnotherAllocatesNothing) {
   EXPECT_EQ(whole_turns, kWarmUpTurns + kTurns) << "packets were lost: what was counted is not the whole way";
 }
 
-const Way kWays[] = {
+const Way ways[] = {
     {.name = "SmallPackets", .traffic = small_packets},
     {.name = "SuperPackets", .traffic = super_packets},
     {.name = "SuperPacketsToAPlainV1Client", .traffic = super_packets, .bob_is_plain = true},
@@ -162,8 +162,7 @@ const Way kWays[] = {
     {.name = "AllSizesAcrossLoops", .traffic = all_sizes, .loops = 2},
     {.name = "AllSizesOverASlowWay", .traffic = all_sizes, .wire = {.capacity = 40'000, .rate = 12'500'000}},
 };
-INSTANTIATE_TEST_SUITE_P(Ways, AllocationTest, testing::ValuesIn(kWays),
-                         [](const auto& way) { return way.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ways, AllocationTest, testing::ValuesIn(ways), [](const auto& way) { return way.param.name; });
 
 // That nothing was counted means something only if everything would have been.
 TEST(AllocationCount, SeesEveryFormOfNewAndOpenssl) {

@@ -53,7 +53,7 @@ TEST(ShortenedText, EndsAtACharactersBorderWithinTheBound) {
     for (std::size_t before = 1; before <= character.size(); ++before) {
       const std::string start(kBound - before, 'x');
       const std::string kept = before == character.size() ? start + character : start;
-      EXPECT_EQ(shortened(start + character + character), kept + "...");
+      EXPECT_EQ(shortened(std::string(start).append(character).append(character)), kept + "...");
     }
   }
 }
