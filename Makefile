@@ -15,7 +15,7 @@ CLANG    := -DCMAKE_C_COMPILER=clang-19 -DCMAKE_CXX_COMPILER=clang++-19
 UNIT_DIR  = $(PREFIX)/lib/systemd/system
 DOC_DIR   = $(PREFIX)/share/doc/penstock
 # As they lie here, since they link to each other; what the README says to developers is no link there.
-PAGES     = $(wildcard README.md SECURITY.md docs/*.md docs/decisions/*.md configs/* packaging/proxies/*)
+PAGES     = $(wildcard README.md SECURITY.md docs/*.md docs/*.svg docs/decisions/*.md configs/* packaging/proxies/*)
 
 export JOBS PYTHON
 
