@@ -23,7 +23,8 @@ namespace {
 
 using ErrorCode = boost::system::error_code;
 
-// How many generations of tasks run before timers and descriptors have their turn: looking at those is a system call.
+// How many generations of tasks run before timers and descriptors have their turn. Looking at those is a system call;
+// but a link posts itself after each burst, and packets should not wait in a device for many of them.
 constexpr int kTaskRounds = 2;
 
 // What a Watch shares with the waits it has under way. A wait holds on to it past the Watch's end, finds nothing to

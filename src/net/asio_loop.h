@@ -2,7 +2,7 @@
 //
 // A turn of the loop
 // ------------------
-//   1. the tasks that were posted, oldest first, then those that they posted, and so on for a few generations
+//   1. the tasks that were posted, oldest first, then those that they posted
 //   2. the timers that are due, in the order of their times
 //   3. the descriptors that are ready; if there is nothing else to do, waiting for one
 //

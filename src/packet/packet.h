@@ -3,8 +3,8 @@
 //   door -> [Packet, Packet, ...] -> router -> [Packet, ...] -> exit
 //
 // A Packet is bytes in a buffer of its own plus metadata; moving it moves the buffer, nothing is copied between the
-// room that read it and the room that writes it. There is free space in front of the bytes (kHeadroom) so that an exit
-// can put its framing there.
+// room that read it and the room that writes it. There is free space in front of the bytes (kHeadroom) into which
+// a device's header is read along with the packet.
 //
 // Ownership   move-only; whoever holds it may change its bytes. Destroying it returns the buffer to the free list of
 //             the thread that destroys it (packet.cc), so the steady state allocates nothing.
@@ -65,7 +65,7 @@ class GsoKinds {
 
 class Packet {
  public:
-  // Room in front of the bytes: the largest WebSocket header (14) and a virtio_net_hdr (12), rounded up.
+  // Room in front of the bytes: a virtio_net_hdr (10), and the bytes begin at a cache line of the buffer.
   static constexpr std::size_t kHeadroom = 64;
   // The largest IP packet there is (RFC 791, RFC 8200 without jumbograms).
   static constexpr std::size_t kMaxSize = 65535;

@@ -392,6 +392,7 @@ void Client::count_losses() {
 
 std::size_t Client::on_binary(MaskedView bytes) {
   if (state_ != State::connected) return 1;
+  PENSTOCK_ASSERT(bytes.is_bare());  // a gateway masks nothing (RFC 6455 section 5.1), or the decoder has refused it
   if (format_.batches) return take_batch(bytes);
   if (bytes.empty() || bytes.size() > Packet::kMaxSize) {
     ++counters_.dropped_malformed;
