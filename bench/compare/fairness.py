@@ -7,8 +7,9 @@
       gateway wire2 --[ tbf, 5 Mbit/s ]------- wire0 second      only in the second part
 
 1. Both clients' streams at once, up and then down: the smaller throughput to the larger.
-2. The first client's throughput while the second downloads over its slow line, and while it does not, in turn, the one
-   first in even rounds and the other in odd ones; what the gateway's memory does meanwhile, and the second's pings.
+2. The first client's throughput while the second downloads over its slow line, and while it does not, in turns that
+   rotate; what the gateway's memory does meanwhile, and the second's pings. A third turn has the second download the
+   same without any VPN: what its programs and its line take of the processors that all share.
 
 Exit codes: 0; 1 a must was measured and is not met, or something failed; 130 interrupted.
 """
@@ -35,6 +36,7 @@ SLOW_LINE = ["tbf", "rate", "5mbit", "burst", "32kbit", "latency", "50ms"]
 BULK_PORT = 5300
 UNDER_WAY = 500_000  # bytes by which a download has filled what queues there are
 RESAMPLES = 2000
+KINDS = ("without", "with", "bare")  # of the second's download
 EVEN = 0.8  # smaller to larger: within 20 %
 ROUNDS_TO_JUDGE = 20  # fewer say too little of a difference
 SESSION_QUEUE = 8 * 2**20  # bytes; session.queue's default bounds what waits for one client
@@ -50,6 +52,7 @@ class Place:
         self.lab, self.gateway = lab, penstock.start_gateway(lab)
         self.clients = [penstock.start_client(lab, host)[0] for host in self.hosts]
         self.tunnels = [measures.Tunnel(host, lab.gateway, INNER) for host in self.hosts]
+        self.bare_second = measures.Tunnel(self.hosts[1], lab.gateway, self.hosts[1].gateway)
         for host in self.hosts:
             host.wait_ping(INNER, STARTING)
 
@@ -85,14 +88,14 @@ def sharing(place, options):
 
 
 class Download:
-    """The second client's, for as long as the block lasts."""
+    """The second client's, for as long as the block lasts; `way` is a tunnel of the place."""
 
-    def __init__(self, place, seconds):
-        self.place, self.seconds = place, seconds
+    def __init__(self, place, way, seconds):
+        self.place, self.way, self.seconds = place, way, seconds
 
     def __enter__(self):
         # Longer than it may be needed; it is stopped.
-        self.stream = measures.Stream(self.place.tunnels[1], self.seconds + 3 * measures.GRACE, ["-R"], BULK_PORT)
+        self.stream = measures.Stream(self.way, self.seconds + 3 * measures.GRACE, ["-R"], BULK_PORT)
         try:
             begun = self.received()
             wait_for(lambda: self.received() > begun + UNDER_WAY, STARTING, "the slow client's download runs")
@@ -134,13 +137,15 @@ def beside_a_slow_one(place, options):
     rounds = []
     for number in range(options.rounds):
         one = {}
-        for kind in ("without", "with") if number % 2 else ("with", "without"):
-            with contextlib.nullcontext() if kind == "without" else Download(place, options.seconds):
+        for turn in range(len(KINDS)):
+            kind = KINDS[(number + turn) % len(KINDS)]
+            way = {"with": place.tunnels[1], "bare": place.bare_second}.get(kind)
+            with Download(place, way, options.seconds) if way else contextlib.nullcontext():
                 peak = Peak(place.gateway.pid)
                 one[kind] = first_throughput(place, options.direction, options.seconds)
                 one[f"peak_{kind}"] = peak.read()
         say(f"round {number + 1}: the first {options.direction} {one['without']:.0f} Mbit/s, "
-            f"{one['with']:.0f} beside the slow one; gateway {one['peak_without'] / 2**20:.1f} and "
+            f"{one['with']:.0f} beside the slow one, {one['bare']:.0f} beside it without VPN; gateway {one['peak_without'] / 2**20:.1f} and "
             f"{one['peak_with'] / 2**20:.1f} MiB")
         rounds.append(one)
     return rounds
@@ -158,14 +163,14 @@ def second_pings(place, seconds):
 
     time.sleep(2)  # until what is left of the last download has gone
     found["idle"] = pings()
-    with Download(place, measures.ping_deadline(count)):
+    with Download(place, place.tunnels[1], measures.ping_deadline(count)):
         found["load"] = pings()
     return found
 
 
-def difference(rounds):
-    """Of with to without within each round: its median, and where that lies in 95 of 100 resamples of the rounds."""
-    changes = [one["with"] / one["without"] - 1 for one in rounds]
+def difference(rounds, kind):
+    """Of this kind of round to the one without: its median, and where that lies in 95 of 100 resamples of the rounds."""
+    changes = [one[kind] / one["without"] - 1 for one in rounds]
     chance = random.Random(1)
     medians = sorted(statistics.median(chance.choices(changes, k=len(changes))) for _ in range(RESAMPLES))
     return {"median": statistics.median(changes), "low": medians[int(0.025 * RESAMPLES)],
@@ -193,6 +198,10 @@ def verdict(found):
     return lines
 
 
+def with_interval(change):
+    return f"{100 * change['median']:+.1f} ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})"
+
+
 def print_report(found):
     if "sharing" in found:
         rows = [[direction, report.with_spread(part["smaller_to_larger"])] for direction, part in found["sharing"].items()]
@@ -201,8 +210,9 @@ def print_report(found):
         slow = found["slow"]
         rows = [[f"first client {slow['direction']}, Mbit/s, {kind} the download", report.with_spread(slow[kind])]
                 for kind in ("without", "with")]
-        change = slow["difference"]
-        rows += [["difference, %", f"{100 * change['median']:+.1f} ({100 * change['low']:+.1f} to {100 * change['high']:+.1f})"],
+        rows += [["the same beside that download without VPN", report.with_spread(slow["bare"])],
+                 ["difference, %", with_interval(slow["difference"])],
+                 ["difference without VPN, %", with_interval(slow["difference_bare"])],
                  ["gateway's most resident memory, MiB, before", report.number(slow["peak_before"] / 2**20)],
                  *([f"the same {kind} the download",
                     report.with_spread({k: v / 2**20 if k != "rounds" else v for k, v in slow[f"peak_{kind}"].items()})]
@@ -257,7 +267,7 @@ def main():
                     found["slow"] = {
                         "direction": options.direction, "line": " ".join(SLOW_LINE), "rounds": rounds,
                         **{kind: report.spread([one[kind] for one in rounds]) for kind in rounds[0]},
-                        "difference": difference(rounds), "peak_before": before}
+                        "difference": difference(rounds, "with"), "difference_bare": difference(rounds, "bare"), "peak_before": before}
                     found["slow"]["second_ping"] = second_pings(place, 2 * options.seconds)
                 except Failure as failure:
                     exit_code = 1

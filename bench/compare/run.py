@@ -32,7 +32,8 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ("iperf3", "iproute2", "iputils-ping", "openssl", "libssl3", "libipsec-mb1")
 IPSEC_MB = "libIPSec_MB"
 IPSEC_MB_NEEDS = set("avx512f avx512dq avx512cd avx512bw avx512vl avx512ifma vaes vpclmulqdq gfni sha_ni".split())
-OVER_LONG_LINES = ["tls-pipe", "penstock", "openvpn-tcp", "ocserv-tls"]
+OVER_LONG_LINES = ["tls-pipe", "penstock", "penstock-system-cc", "openvpn-tcp", "ocserv-tls"]
+ON_LONG_LINES_ONLY = ["penstock-system-cc"]
 
 
 def all_subjects(penstock):
@@ -45,6 +46,8 @@ def all_subjects(penstock):
         Penstock("penstock-offload-off", "offloads off", penstock, server={"vpn": {"offload": "off"}},
                  client=["vpn.offload=off"]),
         Penstock("penstock-v1", "as a plain v1 client", penstock, client=["server.protocol=v1"]),
+        Penstock("penstock-system-cc", "with the system's congestion control", penstock,
+                 server={"performance": {"congestion_control": "system"}}, client=["performance.congestion_control=system"]),
         OpenVpn("openvpn-tcp", "OpenVPN, TCP", "tcp"),
         OpenVpn("openvpn-udp", "OpenVPN, UDP", "udp"),
         Ocserv("ocserv-tls", "ocserv/openconnect, TLS", dtls=False),
@@ -261,7 +264,8 @@ def main():
     subjects = all_subjects(options.penstock)
     known = [subject.name for subject in subjects]
     long_line = any(map(any, (condition.values() for condition in conditions)))
-    wanted = options.subjects.split(",") if options.subjects else OVER_LONG_LINES if long_line else known
+    usual = OVER_LONG_LINES if long_line else [name for name in known if name not in ON_LONG_LINES_ONLY]
+    wanted = options.subjects.split(",") if options.subjects else usual
     if unknown := sorted(set(wanted) - set(known)):
         parser.error(f"no such subject: {', '.join(unknown)}")
     subjects = [subject for subject in subjects if subject.name in wanted]

@@ -92,7 +92,8 @@ ClientConfig read_config(ConfigReader& reader, PathsConfig paths) {
   read_server(root.section("server"), config.server);
   root.section("auth").required("token", config.auth.token, form::secret);
   read_vpn(root.section("vpn"), config.vpn);
-  root.section("performance").value("nice", config.performance.nice, nice_form());
+  Section performance = root.section("performance");
+  read_performance(performance, config.performance);
   read_reconnect(root.section("reconnect"), config.reconnect);
   read_logging(root.section("logging"), config.logging);
   read_paths(root, config.paths);

@@ -47,9 +47,7 @@ struct ClientConfig {
     bool kill_switch = false;  // what belongs into the tunnel is dropped while there is none
   } vpn;
 
-  struct Performance {
-    int nice = kDefaultNice;
-  } performance;
+  PerformanceConfig performance;
 
   struct Reconnect {
     std::chrono::milliseconds min_backoff = std::chrono::seconds(1);

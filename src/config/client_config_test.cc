@@ -35,6 +35,7 @@ TEST(ClientConfig, DefaultsNeedOnlyAGatewayAndAToken) {
   EXPECT_TRUE(config->vpn.exclude_lan);
   EXPECT_FALSE(config->vpn.kill_switch);
   EXPECT_EQ(config->performance.nice, -10);
+  EXPECT_EQ(config->performance.congestion_control, "auto");
   EXPECT_EQ(config->reconnect.min_backoff, 1s);
   EXPECT_EQ(config->reconnect.max_backoff, 60s);
   EXPECT_EQ(config->reconnect.connect_timeout, 10s);
@@ -51,7 +52,7 @@ server:
   proxy: http://me:pw@proxy:3128
 auth: {token: 0123}
 vpn: {interface_name: vpn0, mtu: 1300, routes: [0.0.0.0/0, "::/0"], exclude: [10.0.0.0/8], exclude_lan: off, kill_switch: off}
-performance: {nice: 4}
+performance: {nice: 4, congestion_control: system}
 reconnect: {min_backoff: 100ms, max_backoff: 5s, connect_timeout: 3s, dead_after: 9s}
 logging: {level: warn}
 state_dir: /var/lib/x
@@ -62,7 +63,7 @@ state_dir: /var/lib/x
 "auth": {"token": "0123"},
 "vpn": {"interface_name": "vpn0", "mtu": 1300, "routes": ["0.0.0.0/0", "::/0"], "exclude": ["10.0.0.0/8"],
   "exclude_lan": false, "kill_switch": false},
-"performance": {"nice": 4}, "reconnect": {"min_backoff": "100ms", "max_backoff": "5s", "connect_timeout": "3s", "dead_after": "9s"},
+"performance": {"nice": 4, "congestion_control": "system"}, "reconnect": {"min_backoff": "100ms", "max_backoff": "5s", "connect_timeout": "3s", "dead_after": "9s"},
 "logging": {"level": "warn"},
 "state_dir": "/var/lib/x"})",
                          "client.json");
@@ -83,6 +84,7 @@ state_dir: /var/lib/x
     EXPECT_FALSE(c.vpn.exclude_lan);
     EXPECT_THAT(c.reserved, testing::ElementsAre("vpn.exclude", "vpn.exclude_lan"));
     EXPECT_EQ(c.performance.nice, 4);
+    EXPECT_EQ(c.performance.congestion_control, "system");
     EXPECT_EQ(c.reconnect.min_backoff, 100ms);
     EXPECT_EQ(c.reconnect.dead_after, 9s);
     EXPECT_EQ(c.logging.level, log::Level::warn);

@@ -127,6 +127,15 @@ Result<OffloadMode> offload_mode(const Node& node) {
                             {"off", OffloadMode::off}})(node);
 }
 
+Result<std::string> congestion_control(const Node& node) {
+  constexpr std::size_t kLongest = 15;  // TCP_CA_NAME_MAX without the zero
+  if (node.is_scalar() && !node.text.empty() && node.text.size() <= kLongest &&
+      node.text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos) {
+    return node.text;
+  }
+  return expected("auto, system, or the name of a congestion control such as bbr", node);
+}
+
 Result<GatewayUrl> gateway_url(const Node& node) {
   if (!node.is_scalar()) return expected("a URL such as wss://vpn.example.org/", node);
   return GatewayUrl::parse(node.text);
@@ -166,6 +175,11 @@ void read_logging(Section section, LoggingConfig& out) {
   section.value("format", out.format,
                 form::word<log::Format>({{"logfmt", log::Format::logfmt}, {"json", log::Format::json}}));
   section.value("statistics_interval", out.statistics_interval, form::duration(0s, 24h));
+}
+
+void read_performance(Section& section, PerformanceConfig& out) {
+  section.value("nice", out.nice, form::integer(-20, 19));
+  section.value("congestion_control", out.congestion_control, form::congestion_control);
 }
 
 void read_paths(Section& root, PathsConfig& out) {

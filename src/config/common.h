@@ -21,9 +21,10 @@ struct LoggingConfig {
   std::chrono::milliseconds statistics_interval = std::chrono::minutes(1);  // zero: never
 };
 
-// performance.nice: a packet waits for the processor as it waits in a queue.
-inline constexpr int kDefaultNice = -10;
-inline auto nice_form() { return form::integer(-20, 19); }
+struct PerformanceConfig {
+  int nice = -10;                           // a packet waits for the processor as it waits in a queue
+  std::string congestion_control = "auto";  // "system", or the name of one (net/congestion_control.h)
+};
 
 // Whose process it is, as far as default places depend on it. user_environment_posix.cc and _windows.cc read it.
 struct UserEnvironment {
@@ -91,10 +92,13 @@ Result<std::string> interface_name(const Node& node);
 // A name of a credential or a group: 1 to 64 of A-Z a-z 0-9 _ . @ -
 Result<std::string> name(const Node& node);
 Result<OffloadMode> offload_mode(const Node& node);
+// auto, system, or the name of an algorithm: 1 to 15 of a-z 0-9 _ -
+Result<std::string> congestion_control(const Node& node);
 
 }  // namespace form
 
 void read_logging(Section section, LoggingConfig& out);
+void read_performance(Section& section, PerformanceConfig& out);
 // The top-level keys state_dir and status_socket.
 void read_paths(Section& root, PathsConfig& out);
 

@@ -220,9 +220,9 @@ ServerConfig read_config(ConfigReader& reader, PathsConfig paths) {
   read_push(root.section("push"), config.push);
   read_internet(root.section("internet"), config.internet);
   read_dns_upstream(root.section("dns"), config.dns.upstream);
-  auto performance = root.section("performance");
+  Section performance = root.section("performance");
   performance.value("loops", config.performance.loops, form::integer(1, 256));
-  performance.value("nice", config.performance.nice, nice_form());
+  read_performance(performance, config.performance);
   read_logging(root.section("logging"), config.logging);
   read_paths(root, config.paths);
   config.reserved = reader.reserved();

@@ -111,9 +111,8 @@ struct ServerConfig {
     std::vector<Endpoint> upstream;
   } dns;
 
-  struct Performance {
+  struct Performance : PerformanceConfig {
     int loops = 1;
-    int nice = kDefaultNice;
   } performance;
 
   LoggingConfig logging;

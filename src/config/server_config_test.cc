@@ -66,6 +66,7 @@ TEST(ServerConfig, DefaultsNeedOnlyACertificate) {
   EXPECT_EQ(config->lan.discovery_rate, 20U);
   EXPECT_EQ(config->performance.loops, 1);
   EXPECT_EQ(config->performance.nice, -10);
+  EXPECT_EQ(config->performance.congestion_control, "auto");
   EXPECT_EQ(config->logging.level, log::Level::info);
   EXPECT_EQ(config->logging.statistics_interval, 1min);
   EXPECT_TRUE(config->paths.state_dir.string().starts_with("/var/lib/penstock/server-"));
@@ -108,7 +109,7 @@ internet:
   deny: [{to: 10.0.0.0/8, ports: ["udp 53"]}]
   forward: ["tcp 2222 -> 10.8.0.5:22"]
 dns: {upstream: [9.9.9.9, "[2620:fe::fe]:5353"]}
-performance: {loops: 2, nice: -5}
+performance: {loops: 2, nice: -5, congestion_control: reno}
 logging: {level: debug, format: json, statistics_interval: 0s}
 state_dir: /var/lib/x
 status_socket: /run/x.sock
@@ -135,7 +136,7 @@ constexpr std::string_view kFullJson = R"({
 "internet": {"mode": false, "public_ip": "203.0.113.7", "allow": ["0.0.0.0/0"],
   "deny": [{"to": "10.0.0.0/8", "ports": ["udp 53"]}], "forward": ["tcp 2222 -> 10.8.0.5:22"]},
 "dns": {"upstream": ["9.9.9.9", "[2620:fe::fe]:5353"]},
-"performance": {"loops": 2, "nice": -5},
+"performance": {"loops": 2, "nice": -5, "congestion_control": "reno"},
 "logging": {"level": "debug", "format": "json", "statistics_interval": "0s"},
 "state_dir": "/var/lib/x", "status_socket": "/run/x.sock"})";
 
@@ -205,6 +206,7 @@ void expect_full(const ServerConfig& config) {
               ElementsAre(Endpoint::parse("9.9.9.9:53").value(), Endpoint::parse("[2620:fe::fe]:5353").value()));
   EXPECT_EQ(config.performance.loops, 2);
   EXPECT_EQ(config.performance.nice, -5);
+  EXPECT_EQ(config.performance.congestion_control, "reno");
   EXPECT_EQ(config.logging.level, log::Level::debug);
   EXPECT_EQ(config.logging.format, log::Format::json);
   EXPECT_EQ(config.logging.statistics_interval, 0s);
@@ -310,6 +312,9 @@ TEST(ServerConfig, MistakesAreNamedWithPlacePathAndWayOut) {
                 "\"dns.example\""},
            Case{"push: {dns: {split: [a.example]}}",
                 "server.yaml:2:21: push.dns.split: names domains, but push.dns.servers has no server to ask for them"},
+           Case{"performance: {congestion_control: BBR v3}",
+                "server.yaml:2:35: performance.congestion_control: expected auto, system, or the name of a congestion "
+                "control such as bbr, got \"BBR v3\""},
            Case{"performance: {nice: -21}",
                 "server.yaml:2:21: performance.nice: expected a number from -20 to 19, got \"-21\""},
            Case{"performance: {loops: 0}",

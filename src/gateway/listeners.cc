@@ -9,15 +9,17 @@ namespace penstock::gateway {
 Listeners::Listeners() = default;
 Listeners::~Listeners() = default;
 
-Result<void> Listeners::open(EventLoop& loop, const ServerConfig::Server& server) {
+Result<void> Listeners::open(EventLoop& loop, const ServerConfig::Server& server,
+                             const net::CongestionControl& congestion_control) {
   for (const Endpoint& at : server.listen_addr) {
-    PENSTOCK_TRY(auto listener, net::TcpListener::create(loop, at));
+    PENSTOCK_TRY(auto listener, net::TcpListener::create(loop, at, congestion_control));
     std::string name = listener->local().to_string();
     opened_.push_back({.listener = std::move(listener), .name = std::move(name), .arrival = {}});
   }
   for (const HttpListen& at : server.listen_http) {
     if (at.address) {
-      PENSTOCK_TRY(auto listener, net::TcpListener::create(loop, *at.address, "server.listen_http"));
+      PENSTOCK_TRY(auto listener,
+                   net::TcpListener::create(loop, *at.address, congestion_control, "server.listen_http"));
       std::string name = "http://" + listener->local().to_string();
       opened_.push_back({.listener = std::move(listener), .name = std::move(name), .arrival = {.plain_http = true}});
     } else {

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "config/server_config.h"
 #include "ingress/websocket/door.h"
+#include "net/congestion_control.h"
 #include "net/listener.h"
 
 namespace penstock::net {
@@ -36,7 +37,8 @@ class Listeners {
   Listeners& operator=(const Listeners&) = delete;
 
   // All of them, or the refusal of the first that cannot be had (net/tcp.h, net/unix_listener.h).
-  Result<void> open(EventLoop& loop, const ServerConfig::Server& server);
+  Result<void> open(EventLoop& loop, const ServerConfig::Server& server,
+                    const net::CongestionControl& congestion_control);
   // The files of Unix sockets get this owner and group, so that a proxy that is in the group can connect. Root gives
   // them to anybody, before it is given up; others only to a group that they are in. Refusal: permission_denied.
   Result<void> give_to(unsigned user_id, unsigned group_id);

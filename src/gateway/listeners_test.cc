@@ -23,7 +23,7 @@ TEST(Listeners, AreNamedAsTheyAreConfigured) {
   server.listen_http = {http("127.0.0.1:0"), HttpListen{.address = {}, .unix_path = file}};
   server.proxies = {*Prefix::parse("127.0.0.1")};
   Listeners listeners;
-  ASSERT_TRUE(listeners.open(loop, server));
+  ASSERT_TRUE(listeners.open(loop, server, {}));
   const auto names = listeners.names();
   ASSERT_EQ(names.size(), 3U);
   EXPECT_TRUE(names[0].starts_with("127.0.0.1:") && !names[0].ends_with(":0")) << names[0];
@@ -39,7 +39,7 @@ TEST(Listeners, TheFirstThatCannotBeHadIsTheRefusal) {
   ServerConfig::Server server;
   server.listen_addr = {};
   server.listen_http = {HttpListen{.address = {}, .unix_path = "/nowhere/http.sock"}};
-  const auto opened = Listeners().open(loop, server);
+  const auto opened = Listeners().open(loop, server, {});
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().message,
             "server.listen_http: there is no directory /nowhere for the socket /nowhere/http.sock: make it, or choose "

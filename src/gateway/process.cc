@@ -24,6 +24,7 @@
 #include "gateway/seccomp.h"
 #include "gateway/status.h"
 #include "net/asio_loop.h"
+#include "net/congestion_control.h"
 #include "net/host_addresses.h"
 #include "net/process_info.h"
 #include "net/sd_notify.h"
@@ -119,7 +120,8 @@ Result<void> Process::start() {
     log::debug("performance.nice is not allowed to this user", {{"nice", config_.performance.nice}});
 
   PENSTOCK_TRY_VOID(load_certificate(true));
-  PENSTOCK_TRY_VOID(listeners_.open(home_, config_.server));
+  PENSTOCK_TRY_VOID(
+      listeners_.open(home_, config_.server, net::congestion_control_by(config_.performance.congestion_control)));
   identity_.listen = listeners_.names();
   PENSTOCK_TRY_VOID(open_interface());
   PENSTOCK_TRY_VOID(leave_root());

@@ -46,8 +46,9 @@ class StreamSocket {
   virtual void when_readable(Task task) = 0;
   virtual void when_writable(Task task) = 0;
 
-  // The way to the peer, as far as the system knows it. Cheap, but a system call.
-  virtual std::optional<Way> way() const { return std::nullopt; }
+  // The way to the peer, as far as the system knows it. Cheap, but a system call. What it shows may change how the
+  // socket sends (congestion_control.h).
+  virtual std::optional<Way> way() { return std::nullopt; }
   // From now on the socket becomes writable again (when_writable) only when fewer than `bytes` are unsent. That it
   // takes more before is the system's affair: it fills what it has begun, 64 KiB or so.
   virtual void set_unsent_limit(std::size_t /*bytes*/) {}

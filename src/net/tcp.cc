@@ -63,17 +63,26 @@ int listen_on(const Endpoint& at, FileDescriptor& out) {
 
 }  // namespace
 
-TcpSocket::TcpSocket(EventLoop& loop, FileDescriptor fd) : SystemSocket(loop, std::move(fd)) {
+TcpSocket::TcpSocket(EventLoop& loop, FileDescriptor fd, const CongestionControl& congestion_control)
+    : SystemSocket(loop, std::move(fd)), congestion_control_(congestion_control) {
   set_option(descriptor(), IPPROTO_TCP, TCP_NODELAY, 1);
+  congestion_control_.begin(descriptor());
 }
 
-std::optional<Way> TcpSocket::way() const { return tcp_way(descriptor()); }
+std::optional<Way> TcpSocket::way() {
+  const auto measured = tcp_way(descriptor());
+  if (!measured) return std::nullopt;
+  if (measured->shortest_round_trip)
+    congestion_control_.suit(descriptor(), *measured->shortest_round_trip, system_congestion_control_);
+  return measured->way;
+}
 
 void TcpSocket::set_unsent_limit(std::size_t bytes) {
   set_option(descriptor(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(bytes));
 }
 
 Result<std::unique_ptr<TcpListener>> TcpListener::create(EventLoop& loop, const Endpoint& at,
+                                                         const CongestionControl& congestion_control,
                                                          std::string_view setting) {
   FileDescriptor fd;
   int error = listen_on(at, fd);
@@ -82,14 +91,17 @@ Result<std::unique_ptr<TcpListener>> TcpListener::create(EventLoop& loop, const 
   if (wildcard && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL)) error = listen_on({IpAddress(), at.port}, fd);
   if (error != 0) return cannot_listen(at, setting, error);
   const Endpoint local = local_endpoint(fd.get());
-  return std::unique_ptr<TcpListener>(new TcpListener(loop, std::move(fd), local));
+  // What it accepts inherits it, even when this process has no right to it any more.
+  congestion_control.begin(fd.get());
+  return std::unique_ptr<TcpListener>(new TcpListener(loop, std::move(fd), local, congestion_control));
 }
 
-TcpListener::TcpListener(EventLoop& loop, FileDescriptor fd, Endpoint local)
-    : Listener(loop, std::move(fd), local.to_string()), local_(local) {}
+TcpListener::TcpListener(EventLoop& loop, FileDescriptor fd, Endpoint local,
+                         const CongestionControl& congestion_control)
+    : Listener(loop, std::move(fd), local.to_string()), local_(local), congestion_control_(congestion_control) {}
 
 std::unique_ptr<StreamSocket> TcpListener::socket_of(EventLoop& loop, FileDescriptor fd) {
-  return std::make_unique<TcpSocket>(loop, std::move(fd));
+  return std::make_unique<TcpSocket>(loop, std::move(fd), congestion_control_);
 }
 
 }  // namespace penstock::net

@@ -15,6 +15,7 @@
 #include "base/event_loop.h"
 #include "base/ip.h"
 #include "base/result.h"
+#include "net/congestion_control.h"
 #include "net/connect.h"
 #include "net/file_descriptor.h"
 #include "net/listener.h"
@@ -26,9 +27,13 @@ namespace penstock::net {
 class TcpSocket final : public SystemSocket {
  public:
   // `fd` is connected and non-blocking.
-  TcpSocket(EventLoop& loop, FileDescriptor fd);
-  std::optional<Way> way() const override;
+  TcpSocket(EventLoop& loop, FileDescriptor fd, const CongestionControl& congestion_control = {});
+  std::optional<Way> way() override;
   void set_unsent_limit(std::size_t bytes) override;
+
+ private:
+  CongestionControl congestion_control_;
+  CongestionControl::Name system_congestion_control_{};
 };
 
 class TcpListener final : public Listener {
@@ -37,16 +42,18 @@ class TcpListener final : public Listener {
   // another address, for the messages. Refusals: address_in_use (names the process that holds the port where it can
   // be seen), permission_denied (ports below 1024), unavailable (not an address of this machine).
   static Result<std::unique_ptr<TcpListener>> create(EventLoop& loop, const Endpoint& at,
+                                                     const CongestionControl& congestion_control = {},
                                                      std::string_view setting = "server.listen_addr");
 
   // With the port the system chose, if 0 was asked for.
   Endpoint local() const { return local_; }
 
  private:
-  TcpListener(EventLoop& loop, FileDescriptor fd, Endpoint local);
+  TcpListener(EventLoop& loop, FileDescriptor fd, Endpoint local, const CongestionControl& congestion_control);
   std::unique_ptr<StreamSocket> socket_of(EventLoop& loop, FileDescriptor fd) override;
 
   Endpoint local_;
+  CongestionControl congestion_control_;
 };
 
 // Dials with the system's sockets.
@@ -56,6 +63,7 @@ class TcpSocketFactory final : public SocketFactory {
     // SO_MARK of every connection, so that policy routing can keep it out of the tunnel it carries. 0: none. Needs
     // CAP_NET_ADMIN.
     std::uint32_t mark = 0;
+    CongestionControl congestion_control;
   };
 
   TcpSocketFactory() = default;

@@ -12,13 +12,14 @@ namespace {
 
 class TcpAttempt final : public SocketFactory::Attempt {
  public:
-  TcpAttempt(EventLoop& loop, SocketFactory::Done done) : loop_(loop), done_(std::move(done)), outcome_(loop) {}
+  TcpAttempt(EventLoop& loop, const TcpSocketFactory::Options& options, SocketFactory::Done done)
+      : loop_(loop), options_(options), done_(std::move(done)), outcome_(loop) {}
 
-  void start(const Endpoint& to, const TcpSocketFactory::Options& options) {
+  void start(const Endpoint& to) {
     const SocketAddress address(to);
     fd_ = FileDescriptor(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
     if (!fd_) return finish_later(errno);
-    const std::uint32_t mark = options.mark;
+    const std::uint32_t mark = options_.mark;
     if (mark != 0 && ::setsockopt(fd_.get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0) return finish_later(errno);
     if (::connect(fd_.get(), address.get(), address.size) == 0) return finish_later(0);
     // EINTR too: the connection goes on being made.
@@ -45,10 +46,11 @@ class TcpAttempt final : public SocketFactory::Attempt {
       refusal.error().message = std::generic_category().message(error);
       return done(std::move(refusal));
     }
-    done(std::make_unique<TcpSocket>(loop_, std::move(fd_)));
+    done(std::make_unique<TcpSocket>(loop_, std::move(fd_), options_.congestion_control));
   }
 
   EventLoop& loop_;
+  TcpSocketFactory::Options options_;
   SocketFactory::Done done_;
   Timer outcome_;  // an outcome that was known at once
   FileDescriptor fd_;
@@ -58,8 +60,8 @@ class TcpAttempt final : public SocketFactory::Attempt {
 }  // namespace
 
 std::unique_ptr<SocketFactory::Attempt> TcpSocketFactory::connect(EventLoop& loop, const Endpoint& to, Done done) {
-  auto attempt = std::make_unique<TcpAttempt>(loop, std::move(done));
-  attempt->start(to, options_);
+  auto attempt = std::make_unique<TcpAttempt>(loop, options_, std::move(done));
+  attempt->start(to);
   return attempt;
 }
 

@@ -21,9 +21,11 @@
 
 #include "base/log.h"
 #include "net/asio_loop.h"
+#include "net/congestion_control.h"
 #include "net/port_holder.h"
 #include "net/process_info.h"
 #include "net/resolver.h"
+#include "net/socket_address.h"
 
 namespace penstock::net {
 namespace {
@@ -198,6 +200,37 @@ TEST_F(TcpTest, AcceptedSocketsDoNotDelayAreNonBlockingAndCloseOnExec) {
   EXPECT_EQ(streams, 2);
 }
 
+// Of the socket of this process that is joined with `peer`.
+std::string congestion_control_towards(const Endpoint& peer) {
+  for (int fd = 3; fd < 1024; ++fd) {
+    if (const auto there = peer_endpoint(fd); there.port == peer.port && there.address == peer.address)
+      return congestion_control_of(fd).data();
+  }
+  return "no such socket";
+}
+
+TEST_F(TcpTest, BothEndsHaveTheCongestionControlThatIsAskedFor) {
+  factory_ = TcpSocketFactory({.mark = 0, .congestion_control = CongestionControl::always("reno")});
+  const auto listener = TcpListener::create(loop_, at("127.0.0.1:0"), CongestionControl::always("reno")).value();
+  auto [client, server] = connected(*listener, listener->local());
+  EXPECT_EQ(congestion_control_towards(client->peer()), "reno");
+  EXPECT_EQ(congestion_control_towards(server->peer()), "reno");
+}
+
+TEST_F(TcpTest, AWayThatIsMeasuredToBeLongGetsItsOwnCongestionControl) {
+  const auto any_way_is_long = CongestionControl::for_long_ways("reno", Duration::zero());
+  const auto listener = TcpListener::create(loop_, at("127.0.0.1:0"), any_way_is_long).value();
+  auto [client, server] = connected(*listener, listener->local());
+  const std::string system = congestion_control_towards(server->peer());
+  ASSERT_TRUE(server->way());
+  if (system == "cubic") {
+    EXPECT_EQ(congestion_control_towards(server->peer()), "reno");
+  } else {
+    EXPECT_EQ(congestion_control_towards(server->peer()), system) << "somebody chose it for the system";
+  }
+  EXPECT_EQ(congestion_control_towards(client->peer()), system) << "that end was given no choice";
+}
+
 TEST_F(TcpTest, APortInUseNamesTheProcessThatHoldsIt) {
   const auto holder = TcpListener::create(loop_, at("127.0.0.1:0")).value();
   const std::string port = std::to_string(holder->local().port);
@@ -208,7 +241,7 @@ TEST_F(TcpTest, APortInUseNamesTheProcessThatHoldsIt) {
     EXPECT_EQ(refused.error().message, "port " + port + " is in use by net_test (pid " + std::to_string(::getpid()) +
                                            "): stop it or set server.listen_addr to another port");
   }
-  const auto metrics = TcpListener::create(loop_, holder->local(), "metrics.listen_addr");
+  const auto metrics = TcpListener::create(loop_, holder->local(), {}, "metrics.listen_addr");
   EXPECT_THAT(metrics.error().message, HasSubstr("set metrics.listen_addr"));
 }
 

@@ -134,6 +134,26 @@ def test_it_goes_before_others_at_the_processor_unless_it_was_started_with_a_val
     assert nice_of(polite.process) == {5}
 
 
+def congestion_controls(host):
+    """Of its TCP connections to and from port 443."""
+    shown = host.run("ss", "-Htin", "state", "established", "( sport = :443 or dport = :443 )").stdout
+    return set(re.findall(r"^\s+([a-z]+) ", shown, re.MULTILINE))
+
+
+def test_the_connection_has_the_congestion_control_that_is_configured(lab, certificates):
+    reno = {"congestion_control": "reno"}
+    gateway = Gateway(lab.host("gateway"), certificates, performance=reno).start()
+    alice = Client(lab.host("alice"), gateway, performance=reno).start()
+    assert congestion_controls(gateway.host) == {"reno"}
+    assert congestion_controls(alice.host) == {"reno"}
+
+
+def test_a_congestion_control_that_the_kernel_has_not_is_told_of_and_done_without(lab, certificates):
+    gateway = Gateway(lab.host("gateway"), certificates, performance={"congestion_control": "none-such"}).start()
+    assert gateway.process.logged("keep the system's congestion control.*none-such")
+    Client(lab.host("alice"), gateway).start().host.wait_ping("10.100.0.1")
+
+
 SEGMENTATION = """
 import array, fcntl, socket, struct
 SIOCETHTOOL, ETHTOOL_GTSO = 0x8946, 0x1E

@@ -96,7 +96,7 @@ class MemorySocket final : public net::StreamSocket {
   void when_readable(Task task) override { arm(mine().readable, std::move(task)); }
   void when_writable(Task task) override { arm(mine().writable, std::move(task)); }
 
-  std::optional<net::Way> way() const override {
+  std::optional<net::Way> way() override {
     if (core_->options.rate == 0) return std::nullopt;
     return net::Way{.rate = core_->options.rate, .unsent = core_->sides[side_].sent.size()};
   }

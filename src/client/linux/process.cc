@@ -13,6 +13,7 @@
 #include "client/linux/lease_file.h"
 #include "client/linux/linux_tunnel.h"
 #include "net/asio_loop.h"
+#include "net/congestion_control.h"
 #include "net/process_info.h"
 #include "net/resolver.h"
 #include "net/sd_notify.h"
@@ -54,7 +55,7 @@ class Process {
   net::ServiceNotifier notifier_ = net::ServiceNotifier::from_environment();
   net::AsioLoop loop_;
   net::SystemResolver resolver_{loop_};
-  net::TcpSocketFactory sockets_;
+  std::unique_ptr<net::TcpSocketFactory> sockets_;
   LeaseFile lease_{(config_.paths.state_dir / "lease").string(), config_};
   std::unique_ptr<LinuxTunnel> tunnel_;
   std::unique_ptr<Client> client_;
@@ -84,6 +85,8 @@ Result<void> Process::start() {
   }
   if (!net::set_nice(config_.performance.nice))
     log::debug("performance.nice is not allowed to this user", {{"nice", config_.performance.nice}});
+  sockets_ = std::make_unique<net::TcpSocketFactory>(net::TcpSocketFactory::Options{
+      .mark = 0, .congestion_control = net::congestion_control_by(config_.performance.congestion_control)});
   std::error_code error;
   std::filesystem::create_directories(config_.paths.state_dir, error);
   if (error) {
@@ -104,7 +107,7 @@ Result<void> Process::start() {
   client_ = std::make_unique<Client>(config_, Surroundings{.loop = loop_,
                                                            .random = random_,
                                                            .resolver = resolver_,
-                                                           .sockets = sockets_,
+                                                           .sockets = *sockets_,
                                                            .tunnel = *tunnel_,
                                                            .lease = lease_,
                                                            .tls = std::move(tls),

@@ -1,0 +1,84 @@
+// Real sockets, on loopback, and "reno": every kernel has it and allows it to everybody (tcp_cong.c).
+#include "net/congestion_control.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "net/file_descriptor.h"
+
+namespace penstock::net {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+class CongestionControlTest : public testing::Test {
+ protected:
+  std::string now() const { return congestion_control_of(socket_.get()).data(); }
+  // As if the system had chosen it.
+  void system_has(const char* name) {
+    CongestionControl::always(name).begin(socket_.get());
+    ASSERT_EQ(now(), name);
+  }
+  void suit(const CongestionControl& choice, Duration shortest) { choice.suit(socket_.get(), shortest, system_); }
+
+  FileDescriptor socket_{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP)};
+  const std::string system_choice_ = now();
+  CongestionControl::Name system_{};
+};
+
+TEST_F(CongestionControlTest, WhatIsNamedIsUsedFromTheBeginning) {
+  CongestionControl::always("reno").begin(socket_.get());
+  EXPECT_EQ(now(), "reno");
+}
+
+TEST_F(CongestionControlTest, TheSystemsIsKeptWhereThatIsAskedFor) {
+  const auto system = CongestionControl::from_setting("system");
+  ASSERT_TRUE(system);
+  system->begin(socket_.get());
+  suit(*system, 100ms);
+  EXPECT_EQ(now(), system_choice_);
+}
+
+TEST_F(CongestionControlTest, OnlyALongWayGetsAnotherThanTheUsual) {
+  ASSERT_NO_FATAL_FAILURE(system_has("reno"));
+  const CongestionControl choice = CongestionControl::for_long_ways(system_choice_);
+  if (system_choice_ == "reno") GTEST_SKIP() << "this system has no other than reno";
+  choice.begin(socket_.get());
+  suit(choice, 999us);
+  EXPECT_EQ(now(), "reno");
+  suit(choice, 1ms);
+  EXPECT_EQ(now(), system_choice_);
+  suit(choice, 20ms);
+  EXPECT_EQ(now(), system_choice_);
+}
+
+TEST_F(CongestionControlTest, AWayThatTurnsOutToBeShortGetsTheSystemsBack) {
+  ASSERT_NO_FATAL_FAILURE(system_has("reno"));
+  if (system_choice_ == "reno") GTEST_SKIP() << "this system has no other than reno";
+  const CongestionControl choice = CongestionControl::for_long_ways(system_choice_);
+  suit(choice, 5ms);
+  ASSERT_EQ(now(), system_choice_);
+  suit(choice, 40us);
+  EXPECT_EQ(now(), "reno");
+}
+
+TEST_F(CongestionControlTest, WhatSomebodyChoseForTheSystemIsLeftAlone) {
+  if (system_choice_ == "reno" || system_choice_ == "cubic") GTEST_SKIP() << "nobody chose one here";
+  suit(CongestionControl::for_long_ways("reno"), 20ms);
+  EXPECT_EQ(now(), system_choice_);
+}
+
+TEST_F(CongestionControlTest, OneThatTheKernelHasNotIsRefusedByName) {
+  const auto choice = CongestionControl::from_setting("nosuchthing");
+  ASSERT_FALSE(choice);
+  EXPECT_EQ(choice.error().code, ErrorCode::unavailable);
+  EXPECT_THAT(choice.error().message, HasSubstr("nosuchthing"));
+  congestion_control_by("nosuchthing").begin(socket_.get());
+  EXPECT_EQ(now(), system_choice_);
+}
+
+}  // namespace
+}  // namespace penstock::net
