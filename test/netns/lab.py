@@ -20,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 CLONE_NEWNET = 0x40000000
@@ -38,6 +39,25 @@ def wait_for(condition, deadline=10.0, what="the condition", every=0.02):
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline:g} s: {what}")
         time.sleep(every)
+
+
+@contextlib.contextmanager
+def meanwhile(step, pause=0.0, ends=OSError):
+    """Beside the block, calls `step` again and again, `pause` seconds between; one of `ends` ends it early."""
+    done = threading.Event()
+
+    def work():
+        with contextlib.suppress(ends):
+            while not done.wait(pause):
+                step()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def merged(base, change):

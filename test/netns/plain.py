@@ -12,12 +12,12 @@ import contextlib
 import fcntl
 import os
 import struct
-import threading
 import time
 
 import pytest
 
 import packets
+from lab import meanwhile
 from penstock_v1 import Closed
 from programs import TOKENS, Gateway
 
@@ -71,19 +71,11 @@ def close_code(client, timeout=5.0):
 def answering(client):
     """Meanwhile somebody reads what the server sends `client`, so its pings are answered."""
     def read():
-        with contextlib.suppress(Closed, OSError):
-            while not done.is_set():
-                with contextlib.suppress(TimeoutError):
-                    client.receive_json(timeout=0.1)
+        with contextlib.suppress(TimeoutError):
+            client.receive_json(timeout=0.1)
 
-    done = threading.Event()
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
+    with meanwhile(read, ends=(Closed, OSError)):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def echo(client, destination, data=b"penstock"):
@@ -105,24 +97,18 @@ def bridged(client, host, sizes):
     for command in (f"address add {client.address}/24 dev plain0", "link set plain0 mtu 1420 up"):
         host.run("ip", *command.split())
     os.set_blocking(device, False)
-    done = threading.Event()
 
     def shovel():
-        with contextlib.suppress(Closed, OSError):
-            while not done.is_set():
-                with contextlib.suppress(BlockingIOError):
-                    while True:
-                        client.send_packet(os.read(device, 65536))
-                with contextlib.suppress(TimeoutError):
-                    packet = client.receive_packet(timeout=0.001)
-                    sizes.append(len(packet))
-                    os.write(device, packet)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client.send_packet(os.read(device, 65536))
+        with contextlib.suppress(TimeoutError):
+            packet = client.receive_packet(timeout=0.001)
+            sizes.append(len(packet))
+            os.write(device, packet)
 
-    thread = threading.Thread(target=shovel)
-    thread.start()
     try:
-        yield
+        with meanwhile(shovel, ends=(Closed, OSError)):
+            yield
     finally:
-        done.set()
-        thread.join()
         os.close(device)

@@ -24,7 +24,7 @@ import time
 import pytest
 
 import packets
-from lab import wait_for
+from lab import meanwhile, wait_for
 from lan import Lan, Stream
 from penstock_v1 import BINARY, PING, TEXT, frame
 from programs import TOKENS, token_record
@@ -397,21 +397,12 @@ def test_brute_force_from_many_addresses_costs_the_members_nothing(field):
 
 @contextlib.contextmanager
 def flooding(sock, data):
-    def send():
-        with contextlib.suppress(OSError):
-            while not done.is_set():
-                sock.sendall(data)
-
-    done = threading.Event()
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    with meanwhile(lambda: sock.sendall(data)):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_reader_that_stops_reading_fills_its_own_queue_alone(field):
@@ -429,23 +420,11 @@ def test_a_sender_at_full_speed_to_a_reader_at_1_mbit(field):
     peace, mallory = field
     slow = mallory.member("carol")
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
-    sender, done, received = mallory.member("dave"), threading.Event(), []
-
-    def read_slowly():
-        with contextlib.suppress(OSError):
-            while not done.wait(0.1):  # 12 500 bytes every 100 ms
-                received.append(len(slow.recv(12_500)))
-
-    reader = threading.Thread(target=read_slowly)
-    reader.start()
-    try:
-        packet = packets.udp(sender.inner, slow.inner, 5000, 5001, bytes(1300))
-        with flooding(sender, frame(BINARY, packet) * 50):
-            wait_for(lambda until=time.monotonic() + 8: time.monotonic() > until, 10)
-            queued = peace.gateway.session(slow.inner)["queue_bytes"]
-    finally:
-        done.set()
-        reader.join()
+    sender, received = mallory.member("dave"), []
+    packet = packets.udp(sender.inner, slow.inner, 5000, 5001, bytes(1300))
+    with meanwhile(lambda: received.append(len(slow.recv(12_500))), pause=0.1), flooding(sender, frame(BINARY, packet) * 50):
+        wait_for(lambda until=time.monotonic() + 8: time.monotonic() > until, 10)
+        queued = peace.gateway.session(slow.inner)["queue_bytes"]
     assert sum(received) > 300_000, "the slow one is served at its own pace"
     assert queued <= 8 * MIB, "and what waits for it is bounded"
     assert peace.gateway.drops("queue_full") > 0

@@ -17,7 +17,7 @@ import pytest
 
 import packets
 from lab import ip, wait_for
-from lan import SUBNET6, Lan, Stream
+from lan import Lan, Stream
 from plain import succeeded
 from programs import TOKENS, token_record
 

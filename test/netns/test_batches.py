@@ -7,12 +7,10 @@ docs/PROTOCOL.md alone.
 """
 
 import collections
-import contextlib
 import itertools
 import os
 import random
 import struct
-import threading
 import time
 
 import pytest
@@ -20,7 +18,7 @@ import pytest
 import batches
 import packets
 from batches import ACK, CWR, FIN, PARTIAL, PSH, RST, SYN, URG, entry, super_entry
-from lab import wait_for
+from lab import meanwhile, wait_for
 from lan import SUBNET6
 from penstock_v1 import BINARY, Closed
 from plain import GATEWAY, close_code, echo, succeeded
@@ -513,22 +511,9 @@ def test_sixty_kilobytes_in_segments_of_one_byte_cost_neither_memory_nor_the_oth
     echo(other, GATEWAY)
 
 
-@contextlib.contextmanager
 def flooding(client, message, every=0.02):
     """Meanwhile `client` sends `message` as often as that, or as often as it is taken."""
-    def send():
-        with contextlib.suppress(Closed, OSError):
-            while not done.wait(every):
-                client.send_packet(message)
-
-    done = threading.Event()
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return meanwhile(lambda: client.send_packet(message), every, ends=(Closed, OSError))
 
 
 def assert_pings_come_back(client, destination, count=60, most=0.2):

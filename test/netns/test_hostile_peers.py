@@ -11,13 +11,12 @@ import os
 import re
 import socket
 import ssl
-import threading
 import time
 
 import pytest
 
 import packets
-from lab import wait_for
+from lab import meanwhile, wait_for
 from lan import SUBNET6, Lan
 from penstock_v1 import BINARY, PING, TEXT, frame
 from plain import GATEWAY, answering, echo, succeeded
@@ -42,22 +41,9 @@ class SlowLine:
         return getattr(self._sock, name)
 
 
-@contextlib.contextmanager
 def flooding(client, frames, pause=0.0):
     """Meanwhile `client` sends `frames` again and again."""
-    def send():
-        with contextlib.suppress(OSError):
-            while not done.wait(pause):
-                client.sock.sendall(frames)
-
-    done = threading.Event()
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return meanwhile(lambda: client.sock.sendall(frames), pause)
 
 
 def elapse(seconds):

@@ -20,7 +20,7 @@ import pytest
 
 from lab import wait_for
 from lan import Stream, inner_addresses
-from programs import OK, REPOSITORY, TOKENS, WRONG_CONFIG, Client, Gateway, token_record
+from programs import OK, REPOSITORY, TOKENS, WRONG_CONFIG, Client, Gateway
 
 EXAMPLES = REPOSITORY / "packaging/proxies"
 FORGED = "203.0.113.66"
