@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """How one gateway serves two clients: whether it shares evenly, and whether a slow one costs the other anything.
 
-    bench/compare/fairness.py --build DIR [--rounds 20] [--seconds 2] [--json FILE]      (as root)
+    bench/compare/fairness.py --build DIR [--rounds 24] [--seconds 2] [--json FILE]      (as root)
 
       gateway wire1 -------------------------- wire0 first
       gateway wire2 --[ tbf, 5 Mbit/s ]------- wire0 second      only in the second part
@@ -16,6 +16,7 @@ Exit codes: 0; 1 a must was measured and is not met, or something failed; 130 in
 
 import argparse
 import contextlib
+import itertools
 import json
 import operator
 import pathlib
@@ -36,7 +37,8 @@ SLOW_LINE = ["tbf", "rate", "5mbit", "burst", "32kbit", "latency", "50ms"]
 BULK_PORT = 5300
 UNDER_WAY = 500_000  # bytes by which a download has filled what queues there are
 RESAMPLES = 2000
-KINDS = ("without", "with", "bare")  # of the second's download
+# Of the second's download; in every order, so that none profits from what went before.
+ORDERS = list(itertools.permutations(("without", "with", "bare")))
 EVEN = 0.8  # smaller to larger: within 20 %
 ROUNDS_TO_JUDGE = 20  # fewer say too little of a difference
 SESSION_QUEUE = 8 * 2**20  # bytes; session.queue's default bounds what waits for one client
@@ -137,8 +139,7 @@ def beside_a_slow_one(place, options):
     rounds = []
     for number in range(options.rounds):
         one = {}
-        for turn in range(len(KINDS)):
-            kind = KINDS[(number + turn) % len(KINDS)]
+        for kind in ORDERS[number % len(ORDERS)]:
             way = {"with": place.tunnels[1], "bare": place.bare_second}.get(kind)
             with Download(place, way, options.seconds) if way else contextlib.nullcontext():
                 peak = Peak(place.gateway.pid)
@@ -229,7 +230,7 @@ def print_report(found):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     common_arguments(parser)
-    parser.add_argument("--rounds", type=int, default=20, help="beside the slow client")
+    parser.add_argument("--rounds", type=int, default=24, help="beside the slow client")
     parser.add_argument("--seconds", type=float, default=2, help="of each throughput in them")
     parser.add_argument("--direction", choices=["up", "down"], default="down", help="of the first client's stream in them")
     parser.add_argument("--sharing-rounds", type=int, default=3)

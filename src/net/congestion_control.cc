@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "base/log.h"
 #include "net/file_descriptor.h"
@@ -26,6 +27,15 @@ int use(int socket, const CongestionControl::Name& name) {
              : errno;
 }
 
+// It was tried at the start, but rights may have gone since, and a route may insist.
+void use_or_tell(int socket, const CongestionControl::Name& name) {
+  const int error = use(socket, name);
+  if (error != 0 && log::enabled(log::Level::debug)) {
+    log::debug("a connection keeps its congestion control",
+               {{"wanted", text_of(name)}, {"error", std::generic_category().message(error)}});
+  }
+}
+
 // Those that go by losses alone. Whoever chose another for the system knew why.
 bool is_usual(const CongestionControl::Name& name) { return text_of(name) == "cubic" || text_of(name) == "reno"; }
 
@@ -39,10 +49,11 @@ CongestionControl CongestionControl::always(std::string_view name) {
   return made;
 }
 
-CongestionControl CongestionControl::for_long_ways(std::string_view name, Duration least) {
+CongestionControl CongestionControl::for_long_ways(std::string_view name, Duration least, Duration proof) {
   CongestionControl made = always(name);
   made.when_ = When::on_long_ways;
   made.long_ = least;
+  made.proof_ = proof;
   return made;
 }
 
@@ -53,7 +64,10 @@ Result<CongestionControl> CongestionControl::from_setting(std::string_view setti
   if (!trial) return fail_errno("cannot make a TCP socket", errno);
   const int error = use(trial.get(), wanted.name_);
   const std::string name(text_of(wanted.name_));
-  if (error == ENOENT) return fail(ErrorCode::unavailable, "this kernel has no congestion control " + name);
+  if (error == ENOENT) {
+    return fail(ErrorCode::unavailable, "this kernel has no congestion control " + name +
+                                            ", or has not loaded it (as root: modprobe tcp_" + name + ")");
+  }
   if (error == EPERM) {
     return fail(ErrorCode::permission_denied, name +
                                                   " is not allowed to this process: add it to the system's list "
@@ -64,21 +78,14 @@ Result<CongestionControl> CongestionControl::from_setting(std::string_view setti
 }
 
 void CongestionControl::begin(int socket) const {
-  if (when_ == When::always) static_cast<void>(use(socket, name_));
+  if (when_ == When::always) use_or_tell(socket, name_);
 }
 
-void CongestionControl::suit(int socket, Duration shortest_round_trip, Name& system) const {
-  if (when_ != When::on_long_ways) return;
-  const bool is_long = shortest_round_trip >= long_;
-  if (system.front() == '\0') {
-    if (!is_long) return;
-    system = congestion_control_of(socket);
-    if (is_usual(system)) static_cast<void>(use(socket, name_));
-  } else if (!is_long) {
-    // It was busy when it was measured first.
-    if (is_usual(system)) static_cast<void>(use(socket, system));
-    system = {};
-  }
+bool CongestionControl::suit(int socket, Duration shortest_round_trip, Duration busy) const {
+  if (when_ != When::on_long_ways) return true;
+  if (shortest_round_trip < long_ || busy < proof_) return false;
+  if (is_usual(congestion_control_of(socket))) use_or_tell(socket, name_);
+  return true;
 }
 
 CongestionControl congestion_control_by(std::string_view setting) {

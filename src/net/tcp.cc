@@ -72,8 +72,8 @@ TcpSocket::TcpSocket(EventLoop& loop, FileDescriptor fd, const CongestionControl
 std::optional<Way> TcpSocket::way() {
   const auto measured = tcp_way(descriptor());
   if (!measured) return std::nullopt;
-  if (measured->shortest_round_trip)
-    congestion_control_.suit(descriptor(), *measured->shortest_round_trip, system_congestion_control_);
+  if (!suited_ && measured->shortest_round_trip)
+    suited_ = congestion_control_.suit(descriptor(), *measured->shortest_round_trip, measured->busy);
   return measured->way;
 }
 

@@ -33,7 +33,7 @@ class TcpSocket final : public SystemSocket {
 
  private:
   CongestionControl congestion_control_;
-  CongestionControl::Name system_congestion_control_{};
+  bool suited_ = false;  // CongestionControl::suit() has had its last word
 };
 
 class TcpListener final : public Listener {

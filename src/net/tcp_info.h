@@ -13,6 +13,7 @@ namespace penstock::net {
 struct TcpWay {
   Way way;
   std::optional<Duration> shortest_round_trip;  // of the last minutes (tcp_min_rtt_wlen); nullopt: none yet
+  Duration busy{};                              // for how long bytes were under way
 };
 
 // The rate is window by round trip time, or the pace where that is less: BBR's window is twice what the way takes. Not

@@ -3,8 +3,7 @@
 //
 //   TUN --> [super-packet] --> router --> [super-packet] --> a receiver that takes them: as it is, one copy of headers
 //                                  |----> segment()      --> one that does not: the packets that it stands for
-//                                  '----> split_front()  --> a queue that wants less of it at a time, or drops a
-//                                  segment
+//                                  '----> split_front()  --> a queue that wants less at a time, or drops a segment
 //
 // A super-packet of n segments stands for n packets: the same headers, each with `segment_size` bytes of the payload,
 // the last with what is left, lengths, sequence numbers, identifications and checksums as each would have them. Whoever

@@ -13,8 +13,10 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <system_error>
 #include <utility>
 
+#include "base/log.h"
 #include "tun/device_holder.h"
 #include "tun/netlink.h"
 #include "tun/packet_writer.h"
@@ -39,10 +41,11 @@ class FileDescriptor {
  public:
   explicit FileDescriptor(int value) : value_(value) {}
   FileDescriptor(FileDescriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  ~FileDescriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
+  ~FileDescriptor() { close(); }
   int get() const { return value_; }
+  void close() {
+    if (value_ >= 0) ::close(std::exchange(value_, -1));
+  }
 
  private:
   int value_;
@@ -200,7 +203,11 @@ bool has_vnet_header(int tun) {
 // For a device whose TUNSETIFF was asked for the header, or not. A refusal is the kernel's errno.
 std::expected<Offloads, int> set_offloads(int tun, bool header, OffloadMode mode) {
   const auto set = [tun](unsigned offloads) { return ::ioctl(tun, TUNSETOFFLOAD, offloads) == 0; };
-  if (!header) return set(0) ? std::expected<Offloads, int>(Offloads{}) : std::unexpected(errno);
+  if (!header) {
+    // Somebody may have left it with offloads. A kernel that knows none has nothing to take back.
+    const bool none = set(0) || errno == ENOTTY || errno == EINVAL;
+    return none ? std::expected<Offloads, int>(Offloads{}) : std::unexpected(errno);
+  }
   int size = kVnetHeaderSize;
   int little_endian = 1;
   if (::ioctl(tun, TUNSETVNETHDRSZ, &size) < 0 || ::ioctl(tun, TUNSETVNETLE, &little_endian) < 0)
@@ -255,6 +262,12 @@ Result<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
   request.ifr_flags = static_cast<short>(flags);
   if (::ioctl(tun.get(), TUNSETIFF, &request) < 0) return attach_refusal(name, errno);
   const auto offloads = set_offloads(tun.get(), header, options.offload);
+  if (!offloads && header) {
+    log::warn("this kernel's TUN devices have no offloads: each packet is read and written by itself",
+              {{"device", name}, {"error", std::generic_category().message(offloads.error())}});
+    tun.close();  // gives the name back
+    return open_device({.name = name, .offload = OffloadMode::off});
+  }
   if (!offloads) return attach_refusal(name, offloads.error());
 
   PENSTOCK_TRY(const auto link, netlink->find_link(name));

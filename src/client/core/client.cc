@@ -162,7 +162,7 @@ void Client::on_text(std::string_view text) {
   } else if (const auto* notice = std::get_if<protocol::Notice>(&*message)) {
     gateway_log_.write(Kind::notice, Level::info, "notice from the gateway", {"text", notice->text});
   } else if (const auto* config = std::get_if<protocol::ConfigEvent>(&*message)) {
-    if (!settings_) return;
+    if (state_ != State::connected) return;  // the settings that we have are another login's
     protocol::AuthResponse changed = *settings_;
     changed.routes = config->routes;
     changed.exclude = config->exclude;
@@ -346,7 +346,6 @@ void Client::arm_tunnel() {
 void Client::tunnel_turn() {
   if (!read_tunnel()) return;
   pump();
-  count_losses();
   arm_tunnel();
 }
 
@@ -370,7 +369,10 @@ bool Client::read_tunnel() {
 
 void Client::pump() {
   for (int bursts = 0; state_ == State::connected && !queue_.empty() && connection_->writable(); ++bursts) {
-    if (bursts == kBurstsPerTurn) return pump_again_.start({}, [this] { pump(); });
+    if (bursts == kBurstsPerTurn) {
+      pump_again_.start({}, [this] { pump(); });
+      break;
+    }
     const std::size_t burst = connection_->burst();
     queue_.take(sending_, burst, burst, around_.loop.now());
     for (const Packet& packet : sending_) {
@@ -380,8 +382,9 @@ void Client::pump() {
     counters_.dropped_too_big += protocol::adapt(sending_, format_, scratch_);
     connection_->send_packets(sending_, format_);
     sending_.clear();
-    if (!read_tunnel()) return;
+    if (!read_tunnel()) break;
   }
+  count_losses();
 }
 
 void Client::count_losses() {
