@@ -131,7 +131,7 @@ switch: build-bench ## what the switch alone costs a packet with 10 and with 10 
 	@$(PYTHON) bench/switch/run.py --build $(BUILD)
 
 micro: build-bench ## what the parts of a packet's way cost one by one: checksums, segmenting, coalescing, frames, routes
-	@$(BUILD)/bench/micro/micro_bench --benchmark_min_time=0.2
+	@$(PYTHON) bench/micro/run.py --build $(BUILD) --json $(BUILD)/micro.json
 
 format: ## clang-format over every C++ file
 	@$(PACKAGES) lint

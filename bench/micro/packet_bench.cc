@@ -1,6 +1,7 @@
 // What the primitives of packet/ cost: a super-packet of 64 KiB as a kernel makes it, ordinary packets, and the queue.
 #include <benchmark/benchmark.h>
 
+#include "bench/micro/iterations.h"
 #include "packet/checksum.h"
 #include "packet/coalesce.h"
 #include "packet/flow_queue.h"
@@ -37,7 +38,7 @@ void checksum(benchmark::State& state) {
   for (auto round : state) benchmark::DoNotOptimize(checksum_add(bytes));
   count_bytes(state, bytes.size());
 }
-BENCHMARK(checksum)->Arg(20)->Arg(1448)->Arg(65535);
+BENCHMARK(checksum)->Arg(20)->Arg(1448)->Arg(65535)->Apply(iterations_asked_for);
 
 void copy_and_checksum(benchmark::State& state) {
   const samples::Bytes from(static_cast<std::size_t>(state.range(0)), 0x55);
@@ -45,7 +46,7 @@ void copy_and_checksum(benchmark::State& state) {
   for (auto round : state) benchmark::DoNotOptimize(checksum_copy(to.data(), from));
   count_bytes(state, from.size());
 }
-BENCHMARK(copy_and_checksum)->Arg(1448)->Arg(65535);
+BENCHMARK(copy_and_checksum)->Arg(1448)->Arg(65535)->Apply(iterations_asked_for);
 
 // A copy of the super-packet, since it is consumed, is part of what is measured; copy_super_packet says how much.
 void copy_super_packet(benchmark::State& state) {
@@ -53,7 +54,7 @@ void copy_super_packet(benchmark::State& state) {
   for (auto round : state) benchmark::DoNotOptimize(super.clone());
   count_bytes(state, super.size());
 }
-BENCHMARK(copy_super_packet)->Arg(2)->Arg(44);
+BENCHMARK(copy_super_packet)->Arg(2)->Arg(44)->Apply(iterations_asked_for);
 
 void segment_super_packet(benchmark::State& state) {
   const Packet super = super_packet(static_cast<std::size_t>(state.range(0)));
@@ -65,7 +66,7 @@ void segment_super_packet(benchmark::State& state) {
   }
   count_bytes(state, super.size());
 }
-BENCHMARK(segment_super_packet)->Arg(2)->Arg(44);
+BENCHMARK(segment_super_packet)->Arg(2)->Arg(44)->Apply(iterations_asked_for);
 
 void split_super_packet(benchmark::State& state) {
   const Packet super = super_packet(44);
@@ -75,7 +76,7 @@ void split_super_packet(benchmark::State& state) {
   }
   count_bytes(state, super.size());
 }
-BENCHMARK(split_super_packet)->Arg(1)->Arg(22)->Arg(43);
+BENCHMARK(split_super_packet)->Arg(1)->Arg(22)->Arg(43)->Apply(iterations_asked_for);
 
 // Segments of `flows` flows in turn; making the batch anew is part of it, as copy_batch says.
 PacketBatch segments_of_flows(std::int64_t flows, std::size_t payload) {
@@ -104,32 +105,32 @@ void coalesce_batch(benchmark::State& state, bool coalescing, std::int64_t flows
   }
   state.SetItemsProcessed(static_cast<std::int64_t>(segments.size()) * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK_CAPTURE(coalesce_batch, copies_alone, false, 1, kMss);
-BENCHMARK_CAPTURE(coalesce_batch, one_flow, true, 1, kMss);
-BENCHMARK_CAPTURE(coalesce_batch, eight_flows, true, 8, kMss);
-BENCHMARK_CAPTURE(coalesce_batch, no_neighbours, true, 44, kMss);
-BENCHMARK_CAPTURE(coalesce_batch, copies_of_acknowledgements_alone, false, 1, 0);
-BENCHMARK_CAPTURE(coalesce_batch, acknowledgements, true, 1, 0);
+BENCHMARK_CAPTURE(coalesce_batch, copies_alone, false, 1, kMss)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(coalesce_batch, one_flow, true, 1, kMss)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(coalesce_batch, eight_flows, true, 8, kMss)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(coalesce_batch, no_neighbours, true, 44, kMss)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(coalesce_batch, copies_of_acknowledgements_alone, false, 1, 0)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(coalesce_batch, acknowledgements, true, 1, 0)->Apply(iterations_asked_for);
 
 void parse(benchmark::State& state) {
   const Packet packet = super_packet(1);
   for (auto round : state) benchmark::DoNotOptimize(parse_ip(packet.bytes()));
 }
-BENCHMARK(parse);
+BENCHMARK(parse)->Apply(iterations_asked_for);
 
 void find_transport(benchmark::State& state) {
   const Packet packet = super_packet(1);
   const IpView view = *parse_ip(packet.bytes());
   for (auto round : state) benchmark::DoNotOptimize(transport_of(packet.bytes(), view));
 }
-BENCHMARK(find_transport);
+BENCHMARK(find_transport)->Apply(iterations_asked_for);
 
 void check(benchmark::State& state) {
   const Packet packet = super_packet(2);
   const IpView view = *parse_ip(packet.bytes());
   for (auto round : state) benchmark::DoNotOptimize(check_offload(packet.bytes(), view, packet.offload));
 }
-BENCHMARK(check);
+BENCHMARK(check)->Apply(iterations_asked_for);
 
 // A turn's worth of ordinary packets of `flows` flows, pushed and taken; the packets come back, so nothing is copied.
 void push_and_take(benchmark::State& state) {
@@ -146,7 +147,7 @@ void push_and_take(benchmark::State& state) {
   }
   state.SetItemsProcessed(static_cast<std::int64_t>(batch.size()) * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK(push_and_take)->Arg(1)->Arg(8)->Arg(44);
+BENCHMARK(push_and_take)->Arg(1)->Arg(8)->Arg(44)->Apply(iterations_asked_for);
 
 }  // namespace
 }  // namespace penstock

@@ -8,6 +8,7 @@
 
 #include "base/mask.h"
 #include "base/random.h"
+#include "bench/micro/iterations.h"
 #include "packet/super_packet.h"
 #include "protocol/batch.h"
 #include "router/route_table.h"
@@ -27,7 +28,7 @@ void mask(benchmark::State& state) {
   }
   state.SetBytesProcessed(state.range(0) * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK(mask)->Arg(64)->Arg(1448)->Arg(65536);
+BENCHMARK(mask)->Arg(64)->Arg(1448)->Arg(65536)->Apply(iterations_asked_for);
 
 void mask_a_copy(benchmark::State& state) {
   const std::vector<std::uint8_t> from(static_cast<std::size_t>(state.range(0)), 0x55);
@@ -39,7 +40,7 @@ void mask_a_copy(benchmark::State& state) {
   }
   state.SetBytesProcessed(state.range(0) * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK(mask_a_copy)->Arg(64)->Arg(1448)->Arg(65536);
+BENCHMARK(mask_a_copy)->Arg(64)->Arg(1448)->Arg(65536)->Apply(iterations_asked_for);
 
 // A client's frame, left masked where it lies; putting it into the queue is part of what is measured.
 void read_frame(benchmark::State& state) {
@@ -59,7 +60,7 @@ void read_frame(benchmark::State& state) {
   }
   state.SetBytesProcessed(state.range(0) * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK(read_frame)->Arg(64)->Arg(1448)->Arg(65536);
+BENCHMARK(read_frame)->Arg(64)->Arg(1448)->Arg(65536)->Apply(iterations_asked_for);
 
 void write_frame(benchmark::State& state) {
   SeededRandom random(1);
@@ -72,7 +73,7 @@ void write_frame(benchmark::State& state) {
   }
   state.SetBytesProcessed(state.range(0) * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK(write_frame)->Arg(64)->Arg(1448)->Arg(65536);
+BENCHMARK(write_frame)->Arg(64)->Arg(1448)->Arg(65536)->Apply(iterations_asked_for);
 
 // A client's message of some packets of some size: decoded, taken apart, each packet copied out of it, which unmasks
 // it, and its headers believed or not.
@@ -106,7 +107,13 @@ void read_batch(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.range(0) * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK(read_batch)->Args({1, 64})->Args({45, 64})->Args({45, 1420})->Args({1, 65535})->Args({2, 65535});
+BENCHMARK(read_batch)
+    ->Args({1, 64})
+    ->Args({45, 64})
+    ->Args({45, 1420})
+    ->Args({1, 65535})
+    ->Args({2, 65535})
+    ->Apply(iterations_asked_for);
 
 // A /32 for each session, one pool, and the way out.
 void find_route(benchmark::State& state) {
@@ -123,7 +130,7 @@ void find_route(benchmark::State& state) {
   std::size_t next = 0;
   for (auto round : state) benchmark::DoNotOptimize(table.find(asked[next++ % asked.size()]));
 }
-BENCHMARK(find_route)->Arg(1)->Arg(10'000);
+BENCHMARK(find_route)->Arg(1)->Arg(10'000)->Apply(iterations_asked_for);
 
 // From one session's link to another's: guard, meter, route, queue. 16 packets a turn; copying them is part of it.
 void route_a_batch(benchmark::State& state) {
@@ -168,7 +175,7 @@ void route_a_batch(benchmark::State& state) {
   if (arrived != kBatch * static_cast<std::size_t>(state.iterations())) state.SkipWithError("packets were lost");
   state.SetItemsProcessed(kBatch * static_cast<std::int64_t>(state.iterations()));
 }
-BENCHMARK(route_a_batch)->Arg(64)->Arg(1420)->Arg(65535);
+BENCHMARK(route_a_batch)->Arg(64)->Arg(1420)->Arg(65535)->Apply(iterations_asked_for);
 
 }  // namespace
 }  // namespace penstock

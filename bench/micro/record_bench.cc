@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "bench/micro/iterations.h"
 #include "tls/record_layer.h"
 
 namespace penstock::tls {
@@ -56,10 +57,18 @@ void open_record(benchmark::State& state, MakeAead make) {
 }
 
 // A small packet, an ordinary one, a full record.
-BENCHMARK_CAPTURE(seal_record, openssl, new_evp_aead)->Arg(64)->Arg(1400)->Arg(16384);
-BENCHMARK_CAPTURE(seal_record, ipsec_mb, new_ipsec_mb_aead)->Arg(64)->Arg(1400)->Arg(16384);
-BENCHMARK_CAPTURE(open_record, openssl, new_evp_aead)->Arg(64)->Arg(1400)->Arg(16384);
-BENCHMARK_CAPTURE(open_record, ipsec_mb, new_ipsec_mb_aead)->Arg(64)->Arg(1400)->Arg(16384);
+BENCHMARK_CAPTURE(seal_record, openssl, new_evp_aead)->Arg(64)->Arg(1400)->Arg(16384)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(seal_record, ipsec_mb, new_ipsec_mb_aead)
+    ->Arg(64)
+    ->Arg(1400)
+    ->Arg(16384)
+    ->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(open_record, openssl, new_evp_aead)->Arg(64)->Arg(1400)->Arg(16384)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(open_record, ipsec_mb, new_ipsec_mb_aead)
+    ->Arg(64)
+    ->Arg(1400)
+    ->Arg(16384)
+    ->Apply(iterations_asked_for);
 
 // What one send() of a burst becomes. Opening alone cannot be had: each record opens once.
 void record_layer(benchmark::State& state, MakeAead make, bool opening) {
@@ -81,10 +90,14 @@ void record_layer(benchmark::State& state, MakeAead make, bool opening) {
   }
   count_bytes(state);
 }
-BENCHMARK_CAPTURE(record_layer, openssl_seals, new_evp_aead, false)->Arg(128 * 1024);
-BENCHMARK_CAPTURE(record_layer, openssl_seals_and_opens, new_evp_aead, true)->Arg(128 * 1024);
-BENCHMARK_CAPTURE(record_layer, ipsec_mb_seals, new_ipsec_mb_aead, false)->Arg(128 * 1024);
-BENCHMARK_CAPTURE(record_layer, ipsec_mb_seals_and_opens, new_ipsec_mb_aead, true)->Arg(128 * 1024);
+BENCHMARK_CAPTURE(record_layer, openssl_seals, new_evp_aead, false)->Arg(128 * 1024)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(record_layer, openssl_seals_and_opens, new_evp_aead, true)
+    ->Arg(128 * 1024)
+    ->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(record_layer, ipsec_mb_seals, new_ipsec_mb_aead, false)->Arg(128 * 1024)->Apply(iterations_asked_for);
+BENCHMARK_CAPTURE(record_layer, ipsec_mb_seals_and_opens, new_ipsec_mb_aead, true)
+    ->Arg(128 * 1024)
+    ->Apply(iterations_asked_for);
 
 }  // namespace
 }  // namespace penstock::tls
