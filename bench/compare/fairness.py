@@ -276,7 +276,8 @@ def main():
                     for log, tail in lab.logs().items():
                         say(f"  {log}:", *(f"\n    {line}" for line in tail.splitlines()))
         except KeyboardInterrupt:
-            exit_code = 130
+            say("\nstopped; what there is so far, and is written nowhere:")
+            exit_code, options.json = 130, None
     found["machine"].setdefault("congestion", options.congestion)
     found["verdict"] = verdict(found)
     print_report(found)

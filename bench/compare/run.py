@@ -281,8 +281,13 @@ def main():
             certificates(keys)
             run_rounds(subjects, conditions, options, keys, records)
         except KeyboardInterrupt:
-            say("\nstopped; what there is so far:")
-            finish(subjects, conditions, options, records, facts)
+            # Half a run is no reason to lose the whole one of before.
+            options.json = options.svg = None
+            if records:
+                say("\nstopped; what there is so far, and is written nowhere:")
+                finish(subjects, conditions, options, records, facts)
+            else:
+                say("\nstopped before anything was measured")
             sys.exit(130)
     unmet = finish(subjects, conditions, options, records, facts)
     ours = {subject.name for subject in subjects if subject.group != "peer"}

@@ -36,6 +36,8 @@ def times(options):
     options.wrap = []
     report = run(options, f"--benchmark_filter={options.filter}", f"--benchmark_min_time={options.min_time}",
                  "--benchmark_format=json").stdout
+    if not report.startswith("{"):
+        sys.exit(f"no benchmark's name matches {options.filter}")
     return {one["name"]: one["cpu_time"] for one in json.loads(report)["benchmarks"] if "error_occurred" not in one}
 
 

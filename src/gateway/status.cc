@@ -37,6 +37,7 @@ Json session_json(const session::SessionStatus& session, TimePoint now) {
           {"attached", session.attached},
           {"outer", session.attached ? Json(session::outer_name(session.outer)) : Json()},
           {"software", session.software},
+          {"format", session.format},
           {"since_seconds", seconds(now - session.since)},
           {"detached_seconds", session.attached ? Json() : Json(seconds(now - session.detached_at))},
           {"loop", session.shard},

@@ -18,6 +18,15 @@ static_assert(static_cast<int>(Gso::tcp4) == 1 && static_cast<int>(Gso::udp6) ==
 
 }  // namespace
 
+std::string describe(const Format& format) {
+  if (!format.batches) return "v1";
+  std::string text = "batches";
+  for (std::size_t i = 0; i < kKindNames.size(); ++i) {
+    if (format.gso.has(static_cast<Gso>(i + 1))) text.append(",").append(kKindNames[i]);
+  }
+  return text;
+}
+
 Format format_of(const std::optional<Receive>& receive) {
   if (!receive) return {};
   Format format{.batches = true, .gso = {}, .max_packet = receive->max_packet, .batch_bytes = receive->batch_bytes};

@@ -43,6 +43,8 @@ struct Format {
   friend bool operator==(const Format&, const Format&) = default;
 };
 
+// For people: "v1", "batches", or "batches,tcp4,tcp6" with the super-packets that it takes.
+std::string describe(const Format& format);
 // Of a peer that said `receive`, or nothing.
 Format format_of(const std::optional<Receive>& receive);
 // What we say of ourselves, who take super-packets of `kinds` and ordinary packets of up to `mtu` bytes.

@@ -53,6 +53,12 @@ TEST(Format, OfWhatWeSayIsWhatWeMeant) {
   EXPECT_EQ(format_of(said).gso, kinds);
 }
 
+TEST(Format, IsToldToPeopleInItsOwnWords) {
+  EXPECT_EQ(describe(format_of(std::nullopt)), "v1");
+  EXPECT_EQ(describe(format_of(receive_of({}, 1420))), "batches");
+  EXPECT_EQ(describe(format_of(receive_of({Offload::Gso::tcp4, Offload::Gso::udp6}, 1420))), "batches,tcp4,udp6");
+}
+
 TEST(Adapt, LeavesAloneWhatThePeerTakes) {
   PacketBatch batch = batch_of(super_packet(3000, 1000), with_partial_checksum(super_packet(10, 0)));
   batch[1].offload.gso = Gso::none;

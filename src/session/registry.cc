@@ -29,6 +29,7 @@ struct Registry::Record {
   TimePoint detached_at;
   Endpoint outer;
   std::string software;
+  std::string format;
   std::shared_ptr<router::Usage> usage = std::make_shared<router::Usage>();
   router::MeterSnapshot last_sample;
   router::TrafficRate rate;
@@ -271,6 +272,7 @@ void Registry::admit(const Login& login, Record& record, bool resumed) {
   login->attachment = ++record.attachment;
   record.outer = login->request.outer;
   record.software = login->request.software;
+  record.format = login->request.format;
   if (record.port) return opened(login, record.id, record.port, resumed);
 
   if (record.opening) {
@@ -326,7 +328,8 @@ void Registry::opened(const Login& login, SessionId id, PortId port, bool resume
                                                                {"client", record->credential->name},
                                                                {"address", record->address},
                                                                {"outer", outer_name(login->request.outer)},
-                                                               {"software", login->request.software}});
+                                                               {"software", login->request.software},
+                                                               {"format", login->request.format}});
   answer(login, Admission{.session = record->id,
                           .port = record->port,
                           .attachment = login->attachment,
@@ -564,6 +567,7 @@ std::vector<SessionStatus> Registry::sessions() const {
                     .attached = record->attached,
                     .outer = record->outer,
                     .software = record->software,
+                    .format = record->format,
                     .since = record->since,
                     .detached_at = record->detached_at,
                     .shard = record->shard,

@@ -62,6 +62,7 @@ struct LoginRequest {
   std::string lease;
   std::optional<IpAddress> previous_ip;  // plain v1 reconnect
   std::string software;                  // "penstock/1.0 linux"; empty for a plain v1 client
+  std::string format;                    // what its client takes, for people (protocol/batch.h)
   Endpoint outer;                        // of the link
   std::uint16_t shard = 0;               // where the link is: a new session is opened there
 };
@@ -96,6 +97,7 @@ struct SessionStatus {
   bool attached = false;
   Endpoint outer;
   std::string software;
+  std::string format;
   TimePoint since;
   TimePoint detached_at;
   std::uint16_t shard = 0;

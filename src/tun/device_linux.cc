@@ -218,6 +218,12 @@ std::expected<Offloads, int> set_offloads(int tun, bool header, OffloadMode mode
   return Offloads{true, {Offload::Gso::tcp4, Offload::Gso::tcp6}};
 }
 
+// In the words of vpn.offload.
+std::string_view in_use(GsoKinds kinds) {
+  if (kinds.has(Offload::Gso::udp4)) return "uso";
+  return kinds.has(Offload::Gso::tcp4) ? "gso" : "off";
+}
+
 // Whether a TUN can be had under a name that `existing` has already.
 Result<void> check_usable(const LinkInfo& existing) {
   if (existing.kind == "tun" && !existing.is_tap && !existing.multi_queue) return {};
@@ -272,6 +278,7 @@ Result<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
 
   PENSTOCK_TRY(const auto link, netlink->find_link(name));
   if (!link) return fail(ErrorCode::closed, "interface " + name + " was deleted or renamed while it was being made");
+  log::info("interface opened", {{"interface", name}, {"offload", in_use(offloads->kinds)}});
   return std::make_unique<LinuxDevice>(std::move(tun), name, link->index, *offloads);
 }
 

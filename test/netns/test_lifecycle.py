@@ -356,6 +356,7 @@ def test_status_tells_people_and_programs_what_is_going_on(lab, certificates):
     session = gateway.session("10.100.0.2")
     assert session["client"] == "alice" and session["attached"] and session["address6"] == "fd00:100::2"
     assert session["outer"].startswith("192.0.2.2:") and session["software"].startswith("penstock/")
+    assert session["format"].startswith("batches,tcp4,tcp6")  # and UDP, from Linux 6.2 on
     assert session["up"]["packets"] >= 1 and session["down"]["bytes"] >= 84
     assert status["totals"]["sessions_created"] == 2 and status["totals"]["up"]["packets"] >= 2
     process = status["process"]

@@ -200,7 +200,8 @@ void Client::logged_in(const protocol::AuthResponse& response) {
                           {"address", response.assigned_ip},
                           {"address6", response.assigned_ip6 ? response.assigned_ip6->to_string() : ""},
                           {"resumed", response.resumed},
-                          {"tls", connection_->description()}});
+                          {"tls", connection_->description()},
+                          {"format", protocol::describe(format_)}});
   pump();
 }
 

@@ -159,6 +159,7 @@ void Handshake::log_in(session::LoginRequest request) {
   logging_in_ = true;
   by_lease_ = !request.lease.empty();
   request.software = peer_.software;
+  request.format = protocol::describe(protocol::format_of(peer_.receive));
   request.outer = visitor_.outer;
   request.shard = door_->shard_->index();
   // The answer may come when this handshake is gone.
