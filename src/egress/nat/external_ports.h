@@ -1,0 +1,37 @@
+// Where a translator gets the outer ends of its mappings from, and who is told when one is gone.
+//
+// For UDP and echo, acquiring binds a real socket, so a mapped port is true: nobody else on the machine has it. A table
+// alone (tests, a packet device of its own address) hands out numbers.
+//
+// Threads   those of the Nat.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "base/ip.h"
+#include "egress/nat/rewrite.h"
+
+namespace penstock::egress {
+
+// Names one mapping for as long as somebody may still speak of it: a slot that is used again gets another generation.
+struct Binding {
+  std::uint32_t index = 0;
+  std::uint32_t generation = 0;  // 0: none
+
+  explicit operator bool() const { return generation != 0; }
+  friend constexpr bool operator==(const Binding&, const Binding&) = default;
+};
+
+class ExternalPorts {
+ public:
+  // An outer end that nobody has; nothing where there is none left. `binding` is whose it will be.
+  virtual std::optional<Endpoint> acquire(Transport transport, Family family, Binding binding) = 0;
+  // The mapping is gone, and whatever stands for it (a socket, its conversations) goes with it.
+  virtual void release(Transport transport, const Endpoint& external, Binding binding) = 0;
+
+ protected:
+  ~ExternalPorts() = default;
+};
+
+}  // namespace penstock::egress

@@ -1,0 +1,105 @@
+// The exit to the internet: a port of the router, behind which packets are translated in this process.
+//
+//   router --send()--> [ whole? -> may it? -> hop limit -> Nat ] --> ExternalGateway
+//   router <--from_exit-- [ Nat <- hop limit ] <------------------- ExternalGateway
+//
+// Whole        fragments are put together first (packet/reassembly.h): only the first has ports.
+// May it       the policy (exit_policy.h) is asked before anything is remembered. Who goes to an outer end of ours is
+// not
+//              asked: it comes back in, and the filter of its owner decides.
+// Hop limit    this is the router between the members and the internet, so one is taken off each way.
+// ICMP         whoever is refused is told so, as a router would (router/icmp_errors.h): forbidden, time exceeded, no
+//              outer end left, a protocol that is not translated.
+//
+// Owner of all that is remembered is the session that sent; forget() when it ends.
+//
+// Threads      its shard's loop.
+// Ownership    borrows shard, gateway and ports, which outlive it; removes itself from the router when destroyed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "egress/nat/exit_policy.h"
+#include "egress/nat/external_gateway.h"
+#include "egress/nat/nat.h"
+#include "packet/reassembly.h"
+#include "router/icmp_errors.h"
+#include "router/shard.h"
+
+namespace penstock::egress {
+
+class NatExit final : public router::Port, private ExternalGateway::Inside {
+ public:
+  static constexpr std::size_t kCredit = 1024 * 1024;
+  static constexpr Duration kExpiry = std::chrono::seconds(1);
+
+  struct Settings {
+    Nat::Settings nat;
+    Reassembler::Limits fragments;
+    // In whose name members are told what was refused: the gateway's inner addresses.
+    std::optional<IpAddress> inner4;
+    std::optional<IpAddress> inner6;
+  };
+  struct Keys {
+    router::SipKey table;
+    FlowHashKey fragments;
+  };
+  // What became of packets that went no further, in segments: as clients sent them, and as they came from outside.
+  struct Counters {
+    std::array<std::uint64_t, kDeniedReasons> denied{};
+    std::uint64_t not_translatable = 0;
+    std::uint64_t malformed = 0;
+    std::uint64_t no_port = 0;
+    std::uint64_t unasked = 0;  // from outside, to nobody or from somebody who was not spoken to
+    std::uint64_t hop_limit = 0;
+  };
+
+  NatExit(router::Shard& shard, const Settings& settings, const Keys& keys, ExitPolicy policy, ExternalGateway& gateway,
+          ExternalPorts& ports);
+  ~NatExit() override;
+
+  router::PortId id() const { return id_; }
+  Result<void> start();
+
+  void send(PacketBatch& batch) override;
+  std::size_t credit() const override { return kCredit; }
+
+  // For packets from now on; conversations that are under way end where it forbids them.
+  void set_policy(ExitPolicy policy) { policy_ = std::move(policy); }
+  Binding forward(Transport transport, const Endpoint& external, const Endpoint& inner) {
+    return nat_.forward(transport, external, inner);
+  }
+  void forget(SessionId session) { nat_.forget(session); }
+
+  const Nat& nat() const { return nat_; }
+  const Counters& counters() const { return counters_; }
+
+ private:
+  void send_one(Packet&& packet);
+  bool allowed(const Packet& packet, const IpView& view);
+  void from_outside(PacketBatch& batch) override;
+  void come_in(Packet&& packet);
+  void count(NatDrop drop, std::uint64_t packets);
+  void tell(std::optional<Packet> error);
+  void flush();
+  void expire();
+
+  router::Shard* shard_;
+  ExitPolicy policy_;
+  ExternalGateway* gateway_;
+  router::PortId id_;
+  Nat nat_;
+  Reassembler fragments_;
+  router::IcmpErrors errors_;
+  std::vector<OutboundPacket> outbound_;
+  PacketBatch inbound_;  // for members: from outside, and what they are told
+  Timer expiry_;
+  Counters counters_;
+};
+
+}  // namespace penstock::egress

@@ -1,0 +1,60 @@
+// Ports out of thin air, for tests of what stands above them.
+#pragma once
+
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "egress/nat/external_ports.h"
+
+namespace penstock::egress {
+
+// Hands out [first, last] of each address in turn and asserts that each is given back once, by whom it was given to.
+class StandInPorts final : public ExternalPorts {
+ public:
+  StandInPorts(std::vector<IpAddress> addresses, std::uint16_t first, std::uint16_t last)
+      : addresses_(std::move(addresses)), first_(first), last_(last) {}
+
+  std::optional<Endpoint> acquire(Transport transport, Family family, Binding binding) override {
+    if (refuse) return std::nullopt;
+    auto& [next, freed] = pools_[{transport, family}];
+    std::vector<IpAddress> own;
+    for (const IpAddress& address : addresses_) {
+      if (address.family() == family) own.push_back(address);
+    }
+    const std::size_t ports = last_ - first_ + std::size_t{1};
+    Endpoint found;
+    if (next < own.size() * ports) {
+      found = {own[next / ports], static_cast<std::uint16_t>(first_ + next % ports)};
+      ++next;
+    } else if (!freed.empty()) {
+      found = freed.back();
+      freed.pop_back();
+    } else {
+      return std::nullopt;
+    }
+    const bool fresh = held_.emplace(std::pair(transport, found), binding).second;
+    PENSTOCK_ASSERT(fresh);
+    return found;
+  }
+  void release(Transport transport, const Endpoint& external, Binding binding) override {
+    const auto held = held_.find({transport, external});
+    PENSTOCK_ASSERT(held != held_.end() && held->second == binding);
+    held_.erase(held);
+    pools_[{transport, external.address.family()}].second.push_back(external);
+  }
+
+  std::size_t held() const { return held_.size(); }
+  bool refuse = false;
+
+ private:
+  std::vector<IpAddress> addresses_;
+  std::uint16_t first_;
+  std::uint16_t last_;
+  std::map<std::pair<Transport, Family>, std::pair<std::size_t, std::vector<Endpoint>>> pools_;
+  std::map<std::pair<Transport, Endpoint>, Binding> held_;
+};
+
+}  // namespace penstock::egress

@@ -1,0 +1,209 @@
+#include "egress/nat/socket_gateway.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+#include <variant>
+
+#include "egress/nat/outer_packets.h"
+#include "packet/icmp.h"
+#include "packet/ip_view.h"
+#include "packet/super_packet.h"
+
+namespace penstock::egress {
+namespace {
+
+constexpr std::size_t kUdpHeader = 8;
+// Datagrams that one socket may bring in before others have their turn.
+constexpr int kReadsPerTurn = 4;
+
+Unreachable why(int error) {
+  switch (error) {
+    case EPERM:
+    case EACCES: return Unreachable::prohibited;
+    case EHOSTUNREACH: return Unreachable::host;
+    default: return Unreachable::network;
+  }
+}
+
+}  // namespace
+
+struct SocketGateway::End {
+  Transport transport;
+  Binding binding;
+  std::variant<net::UdpSocket, net::PingSocket> socket;
+
+  net::DatagramSocket& datagrams() {
+    return std::visit([](auto& one) -> net::DatagramSocket& { return one; }, socket);
+  }
+};
+
+SocketGateway::SocketGateway(EventLoop& loop, const Settings& settings) : loop_(&loop), settings_(settings) {}
+
+SocketGateway::~SocketGateway() = default;
+
+Result<void> SocketGateway::start(Inside& inside) {
+  inside_ = &inside;
+  return {};
+}
+
+std::optional<Endpoint> SocketGateway::acquire(Transport transport, Family family, Binding binding) {
+  const auto& address = family == Family::ipv4 ? settings_.external4 : settings_.external6;
+  if (!address || transport == Transport::tcp) return std::nullopt;
+  const Endpoint any_port{*address, 0};
+  std::unique_ptr<End> end;
+  if (transport == Transport::udp) {
+    if (auto socket = net::UdpSocket::create(*loop_, any_port, settings_.udp))
+      end.reset(new End{transport, binding, std::move(*socket)});
+  } else if (auto socket = net::PingSocket::create(*loop_, any_port)) {
+    end.reset(new End{transport, binding, std::move(*socket)});
+  }
+  if (!end) {
+    ++counters_.no_socket;
+    return std::nullopt;
+  }
+  const Endpoint local = end->datagrams().local();
+  put(binding, std::move(end));
+  return local;
+}
+
+Result<void> SocketGateway::open_forward(const Endpoint& external, Binding binding) {
+  PENSTOCK_TRY(auto socket, net::UdpSocket::create(*loop_, external, settings_.udp));
+  put(binding, std::unique_ptr<End>(new End{Transport::udp, binding, std::move(socket)}));
+  return {};
+}
+
+void SocketGateway::put(Binding binding, std::unique_ptr<End> end) {
+  if (ends_.size() <= binding.index) ends_.resize(binding.index + std::size_t{1});
+  PENSTOCK_ASSERT(!ends_[binding.index]);
+  ends_[binding.index] = std::move(end);
+  ++count_;
+  arm(binding.index);
+}
+
+void SocketGateway::release(Transport, const Endpoint&, Binding binding) {
+  PENSTOCK_ASSERT(end_of(binding) != nullptr);
+  ends_[binding.index].reset();
+  --count_;
+  while (!ends_.empty() && !ends_.back()) ends_.pop_back();
+}
+
+SocketGateway::End* SocketGateway::end_of(Binding binding) {
+  if (binding.index >= ends_.size() || !ends_[binding.index]) return nullptr;
+  End& end = *ends_[binding.index];
+  return end.binding == binding ? &end : nullptr;
+}
+
+// ---- out ----
+
+void SocketGateway::send_outbound(std::vector<OutboundPacket>& batch) {
+  const std::span<OutboundPacket> packets(batch);
+  for (std::size_t first = 0; first < packets.size();) {
+    std::size_t last = first + 1;
+    while (last < packets.size() && packets[last].binding == packets[first].binding) ++last;
+    const auto run = packets.subspan(first, last - first);
+    if (End* end = end_of(packets[first].binding); end != nullptr && inside_ != nullptr) {
+      send_run(*end, run);
+    } else {
+      counters_.closed += run.size();
+    }
+    first = last;
+  }
+  batch.clear();
+  deliver();
+}
+
+void SocketGateway::send_run(End& end, std::span<OutboundPacket> run) {
+  outgoing_.clear();
+  for (OutboundPacket& one : run) {
+    const ByteView bytes = std::as_const(one.packet).bytes();
+    const IpView view = parse_ip(bytes).value();
+    const auto at = translation_of(bytes, view);
+    if (!at || at->ends.transport != end.transport) {
+      ++counters_.refused;
+      one.packet = {};
+      continue;
+    }
+    const bool v4 = view.family == Family::ipv4;
+    const bool udp = end.transport == Transport::udp;
+    outgoing_.push_back({.to = {view.destination, at->ends.destination},
+                         .from = {},
+                         .bytes = bytes.subspan(at->offset + (udp ? kUdpHeader : 0U)),
+                         .segment_size = one.packet.offload.gso == Offload::Gso::none ? std::uint16_t{0}
+                                                                                      : one.packet.offload.segment_size,
+                         .ttl = view.ttl,
+                         .tos = v4 ? bytes[1] : static_cast<std::uint8_t>(bytes[0] << 4 | bytes[1] >> 4),
+                         .dont_fragment = !v4 || (bytes[6] & 0x40) != 0,
+                         .refusal = {}});
+  }
+  const net::SendResult sent = end.datagrams().send(outgoing_);
+  counters_.full += outgoing_.size() - sent.taken;
+  if (sent.refused != 0) {
+    std::size_t next = 0;
+    for (const OutboundPacket& one : run) {
+      if (one.packet.size() == 0) continue;
+      if (next < sent.taken && outgoing_[next].refusal) tell(one, outgoing_[next].refusal);
+      ++next;
+    }
+  }
+  if (end.datagrams().errors_waiting()) read_errors(end);
+}
+
+// As the first router on the way would.
+void SocketGateway::tell(const OutboundPacket& refused, const net::Refusal& refusal) {
+  ++counters_.refused;
+  const Packet first = first_packet_of(refused.packet);
+  const IpView view = parse_ip(first.bytes()).value();
+  std::optional<Packet> error;
+  if (refusal.error == EMSGSIZE) {
+    if (refusal.path_mtu != 0) error = too_big(view, first.bytes(), view.source, refusal.path_mtu);
+  } else if (refusal.error != ENOBUFS) {
+    error = unreachable(view, first.bytes(), view.source, why(refusal.error));
+  }
+  if (error) arrived_.push_back(std::move(*error));
+}
+
+// ---- in ----
+
+void SocketGateway::arm(std::uint32_t index) {
+  ends_[index]->datagrams().when_readable([this, index] { read_turn(index); });
+}
+
+void SocketGateway::read_turn(std::uint32_t index) {
+  End* end = ends_[index].get();
+  const Binding binding = end->binding;
+  for (int reads = 0; reads < kReadsPerTurn; ++reads) {
+    const auto received = end->datagrams().receive(arena_);
+    const Endpoint& local = end->datagrams().local();
+    for (const net::Received& one : received) {
+      ++identification_;
+      Packet packet = end->transport == Transport::udp ? udp_packet_of(one, local, identification_)
+                                                       : echo_packet_of(one, local, identification_);
+      if (packet.size() != 0) arrived_.push_back(std::move(packet));
+    }
+    if (received.size() < net::DatagramArena::kSlots) break;
+  }
+  if (end->datagrams().errors_waiting()) read_errors(*end);
+  deliver();
+  if (end_of(binding) != nullptr) arm(index);
+}
+
+// Whoever gets it may send at once, and by that more may arrive.
+void SocketGateway::deliver() {
+  if (arrived_.empty()) return;
+  PacketBatch batch = std::move(spare_);
+  batch.swap(arrived_);
+  if (inside_ != nullptr) inside_->from_outside(batch);
+  batch.clear();
+  spare_ = std::move(batch);
+}
+
+void SocketGateway::read_errors(End& end) {
+  for (const net::SocketError& error : end.datagrams().take_errors(arena_)) {
+    Packet packet = error_packet_of(error, end.transport, end.datagrams().local());
+    if (packet.size() != 0) arrived_.push_back(std::move(packet));
+  }
+}
+
+}  // namespace penstock::egress
