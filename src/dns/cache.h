@@ -13,12 +13,11 @@
 // What is not: truncated answers, those of other codes, referrals, and whatever has no time to live.
 //
 // Always true   an answer is given only to the question that it was an answer to, name, type, class, DO and CD: what it
-// says
-//               beside that about other names is never looked up. So an upstream can lie about nothing that
-//               it was not asked.
+//               says beside that about other names is never looked up. So an upstream can lie about nothing that it was
+//               not asked.
 // Bounds        entries and bytes (of keys, records and what they stand in); one entry has at most an eighth of the
 // bytes. Cost          a tree of comparisons, of names that strangers choose: none is worse than the logarithm. Threads
-// one.
+//                      one.
 #pragma once
 
 #include <list>

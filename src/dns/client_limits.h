@@ -1,8 +1,7 @@
 // How much one client may ask: queries a second, and queries that wait for an upstream at the same time.
 //
 // Memory    an entry for each client that asked lately or waits. Those that do neither are swept out when the entries
-// have
-//           doubled since the last sweep.
+//           have doubled since the last sweep.
 // Threads   one.
 #pragma once
 

@@ -30,8 +30,8 @@
 //                   chance.
 // Never forwarded   what client_query.h refuses, what lan_names.h answers.
 // Always true       each Exchange that was sent is closed once, or has failed; each client in ClientLimits::begin has
-// its
-//                   end; every query that waits is answered within kPatience (forwarder_test.cc, dns_forwarder_fuzz).
+//                   its end; every query that waits is answered within kPatience (forwarder_test.cc,
+//                   dns_forwarder_fuzz).
 // Bounds            Settings: what waits in all and of a client, a client's rate, the cache.
 // Loops             a server that is the gateway itself would be asked what it asks: whoever configures servers refuses
 // it. Ownership         loop, random, upstream and zones outlive the forwarder. Bytes given out are valid during the

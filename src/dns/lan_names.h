@@ -9,12 +9,10 @@
 //               here and so is never sent to an upstream, there or not; special reverse zones of private addresses
 //               only while `forward_private_reverse` is off.
 // Answers       are authoritative. What is not there is NXDOMAIN where nothing can be below it, else NODATA, with an
-// SOA of
-//               its zone (RFC 2308 section 3, RFC 8020). Each zone has an SOA and an NS that names the zone itself
-//               (RFC 6303 section 3), and nothing else.
+//               SOA of its zone (RFC 2308 section 3, RFC 8020). Each zone has an SOA and an NS that names the zone
+//               itself (RFC 6303 section 3), and nothing else.
 // Names         of LAN members have 1 to 64 characters, dots among them: "a.b" is a.b.penstock.internal. One of 64
-// without
-//               a dot fits no label (RFC 1035 section 2.3.4) and is not found, either way.
+//               without a dot fits no label (RFC 1035 section 2.3.4) and is not found, either way.
 // TTLs          kLanTtl for the LAN, where members come and go; kSpecialTtl for what never changes.
 // Threads       those of the LanNames.
 #pragma once

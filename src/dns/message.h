@@ -17,8 +17,7 @@
 // Case                   the question keeps its spelling beside its Name, owners are in lower case, names
 //                        in rdata stay as they were written, for they may be shown to people (RFC 4343 section 3).
 // EDNS                   is of one hop (RFC 6891 section 6.2.6): it stands in Head and not among the records, and of
-// its
-//                        options none is kept.
+//                        its options none is kept.
 // Units                  TTLs in seconds; one with its highest bit set is 0 (RFC 2181 section 8).
 // Threads                values and pure functions.
 #pragma once

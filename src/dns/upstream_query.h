@@ -5,8 +5,7 @@
 // a stream, and to a server that does not keep the case, the name is in lower case and its case is not looked at.
 //
 // What goes out     RD, the client's CD and DO, an OPT record that takes kOwnUdpSize. None of the client's options: who
-// it
-//                   is and where is not the upstream's to know (RFC 7871 section 11).
+//                   it is and where is not the upstream's to know (RFC 7871 section 11).
 // Threads           values and pure functions.
 #pragma once
 

@@ -6,8 +6,7 @@
 // are alike.
 //
 // Memory      sizeof(UdpSocket) is 48 (udp_socket_test.cc holds it to that). Linux adds 2.5 KiB for socket and file,
-// and
-//             waiting for it costs 0.6 KiB of AsioLoop's and 0.2 KiB of epoll's. Buffers are the arena's.
+//             and waiting for it costs 0.6 KiB of AsioLoop's and 0.2 KiB of epoll's. Buffers are the arena's.
 #pragma once
 
 #include <cstdint>

@@ -3,20 +3,13 @@
 #include <algorithm>
 
 #include "packet/checksum.h"
+#include "packet/extension_header.h"
 
 namespace penstock {
 namespace {
 
-// Next headers (IANA "IPv6 Extension Header Types").
-constexpr std::uint8_t kHopByHop = 0;
-constexpr std::uint8_t kRouting = 43;
-constexpr std::uint8_t kFragment = 44;
-constexpr std::uint8_t kAuthentication = 51;
-constexpr std::uint8_t kDestinationOptions = 60;
-constexpr std::uint8_t kMobility = 135;
-// RFC 8200 section 4.1 has use for seven at most.
-constexpr int kMaxExtensionHeaders = 8;
-constexpr std::size_t kFragmentHeader = 8;
+using extension::kFragment;
+using extension::kFragmentHeader;
 
 constexpr std::size_t kHeader4 = 20;
 constexpr std::size_t kHeader6 = 40;
@@ -31,15 +24,10 @@ struct Header {
 // Steps over extension headers, up to a fragment header or what is none. False where one is cut short, or there are
 // more than honest packets have.
 bool walk(ByteView packet, Header& header) {
-  while (header.extensions <= kMaxExtensionHeaders) {
-    const bool authentication = header.protocol == kAuthentication;
-    if (!authentication && header.protocol != kHopByHop && header.protocol != kRouting &&
-        header.protocol != kDestinationOptions && header.protocol != kMobility) {
-      return true;
-    }
+  while (header.extensions <= extension::kMost) {
     const ByteView rest = packet.subspan(header.at);
-    if (rest.size() < 2) return false;
-    const std::size_t size = authentication ? (rest[1] + 2U) * 4U : (rest[1] + 1U) * 8U;  // RFC 4302 section 2.2
+    const std::size_t size = header.protocol == kFragment ? 0 : extension::size_of(header.protocol, rest);
+    if (size == 0) return true;
     if (size > rest.size()) return false;
     header = {.protocol = rest[0], .at = header.at + size, .named_at = header.at, .extensions = header.extensions + 1};
   }

@@ -1,20 +1,12 @@
 #include "packet/ip_view.h"
 
+#include "packet/extension_header.h"
+
 namespace penstock {
 namespace {
 
 constexpr std::size_t kMinHeader4 = 20;
 constexpr std::size_t kHeader6 = 40;
-
-// Next headers that another header follows (IANA "IPv6 Extension Header Types").
-constexpr std::uint8_t kHopByHop = 0;
-constexpr std::uint8_t kRouting = 43;
-constexpr std::uint8_t kFragment = 44;
-constexpr std::uint8_t kAuthentication = 51;
-constexpr std::uint8_t kDestinationOptions = 60;
-constexpr std::uint8_t kMobility = 135;
-// RFC 8200 section 4.1 has use for seven at most.
-constexpr int kMaxExtensionHeaders = 8;
 
 std::expected<IpView, ParseFailure> parse_ip4(ByteView packet) {
   const std::size_t header_size = (packet[0] & 0x0FU) * 4;
@@ -43,20 +35,7 @@ std::expected<IpView, ParseFailure> parse_ip6(ByteView packet) {
                 .header_size = kHeader6,
                 .total_size = packet.size(),
                 .ttl = packet[7],
-                .fragment = packet[6] == kFragment};
-}
-
-// The size of the extension header `next` at the start of `rest`; 0 where `next` is no extension header.
-std::size_t extension_size(std::uint8_t next, ByteView rest) {
-  switch (next) {
-    case kFragment: return 8;
-    case kAuthentication: return rest.size() < 2 ? 8 : (rest[1] + 2U) * 4;  // RFC 4302 section 2.2
-    case kHopByHop:
-    case kRouting:
-    case kDestinationOptions:
-    case kMobility: return rest.size() < 2 ? 8 : (rest[1] + 1U) * 8;
-    default: return 0;
-  }
+                .fragment = packet[6] == extension::kFragment};
 }
 
 }  // namespace
@@ -85,12 +64,12 @@ std::optional<UpperLayer> upper_layer(ByteView packet, const IpView& view) {
     upper.fragment_offset = (load_be16(&packet[6]) & 0x1FFFU) * 8;
     return upper;
   }
-  for (int headers = 0; headers <= kMaxExtensionHeaders; ++headers) {
+  for (int headers = 0; headers <= extension::kMost; ++headers) {
     const ByteView rest = packet.subspan(upper.offset);
-    const std::size_t size = extension_size(upper.protocol, rest);
+    const std::size_t size = extension::size_of(upper.protocol, rest);
     if (size == 0) return upper;
     if (size > rest.size()) return std::nullopt;
-    if (upper.protocol == kFragment) {
+    if (upper.protocol == extension::kFragment) {
       upper.fragment = true;
       upper.fragment_offset = load_be16(&rest[2]) & 0xFFF8U;
     }

@@ -18,9 +18,8 @@
 //                     that asks to be left alone (429 or 503 with Retry-After) is, up to kLongestAskedWait, and the
 //                     others are tried meanwhile.
 // Packets             the interface is always emptied into a queue of kQueueBytes that is fair among flows and lets
-// none
-//                     of them stand (packet/flow_queue.h), so that a ping passes an upload. Super-packets go whole to a
-//                     gateway that takes them, and what comes in small is put together for the interface.
+//                     none of them stand (packet/flow_queue.h), so that a ping passes an upload. Super-packets go whole
+//                     to a gateway that takes them, and what comes in small is put together for the interface.
 // Bounds              while there is no connection packets are dropped. Drops of every kind are counted. What a
 //                     gateway says is logged so many times a minute (gateway_log.h).
 // Ownership           borrows everything it is given. Destroying it closes the connection without a word; stop() is the

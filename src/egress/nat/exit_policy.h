@@ -22,8 +22,7 @@
 //
 // Always true   it is what going through all of it one by one finds (exit_policy_test.cc).
 // Cost          of an ordinary address a binary search among the gateway's own addresses and one among the prefixes
-// that
-//               are denied altogether, and a step for each rule that denies certain ports. Nothing is allocated.
+//               that are denied altogether, and a step for each rule that denies certain ports. Nothing is allocated.
 // Ownership     an immutable value; when the machine's addresses change, publish with_own() of it.
 // Threads       any number may ask at once.
 // Not here      who may send at all (router/source_guard.h), other clients (router/access_gate.h), rates.

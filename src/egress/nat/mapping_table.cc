@@ -209,8 +209,6 @@ void MappingTable::seen(Flow& flow, TimePoint now) {
 
 // ---- taking away ----
 
-void MappingTable::close(Flow& flow) { remove_flow(flow); }
-
 void MappingTable::close_all(SessionId session) {
   for (Index owner = find_owner(session); owner != kNone; owner = find_owner(session))
     remove_flow(flows_[owners_[owner].oldest]);

@@ -11,13 +11,12 @@
 //             anew, in either direction: what comes in passes only from who was spoken to.
 // Hairpin     what goes to an outer end of ours comes back in, as from the sender's own outer end (RFC 4787 REQ-9,
 //             RFC 5508 REQ-7): the caller gives it to translate_inbound().
-// ICMP errors go through with the packet that they quote translated as well (RFC 5508 section 4, RFC 7915 has the same
-//             for IPv6): of those that come in, only about what such a flow has really sent. They begin no time anew.
+// Errors      of ICMP go through with the packet that they quote translated as well (RFC 5508 section 4): of those
+//             that come in, only about what such a flow has really sent. They begin no time anew.
 // Checksums   are updated and never made good; that of an ICMP error, which is made anew, is looked at first.
 //
 // Not here    who may go where (exit_policy.h), fragments (packet/reassembly.h puts them together first), hop limits
-// (the
-//             caller's, which is the router in between), TCP, sockets.
+//             (the caller's, which is the router in between), TCP, sockets.
 // Threads     one.
 #pragma once
 

@@ -72,9 +72,9 @@ bool NatExit::allowed(const Packet& packet, const IpView& view) {
   const auto ports = ports_of(packet.bytes(), view);
   const std::uint8_t protocol = upper ? upper->protocol : view.protocol;
   const std::uint16_t port = ports ? ports->destination : std::uint16_t{0};
-  if (nat_.is_outer_end({view.destination, port}, protocol)) return true;
   const ExitPolicy::Verdict verdict = policy_.check(protocol, view.destination, port);
-  if (verdict.allowed) return true;
+  // Asked second: the policy lets nearly all of them go on.
+  if (verdict.allowed || nat_.is_outer_end({view.destination, port}, protocol)) return true;
   counters_.denied[static_cast<std::size_t>(verdict.reason)] += segments_of(packet);
   tell(errors_.unreachable(packet, Unreachable::prohibited));
   return false;

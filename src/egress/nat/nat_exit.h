@@ -5,8 +5,7 @@
 //
 // Whole        fragments are put together first (packet/reassembly.h): only the first has ports.
 // May it       the policy (exit_policy.h) is asked before anything is remembered. Who goes to an outer end of ours is
-// not
-//              asked: it comes back in, and the filter of its owner decides.
+//              not asked: it comes back in, and the filter of its owner decides.
 // Hop limit    this is the router between the members and the internet, so one is taken off each way.
 // ICMP         whoever is refused is told so, as a router would (router/icmp_errors.h): forbidden, time exceeded, no
 //              outer end left, a protocol that is not translated.

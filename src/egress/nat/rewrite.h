@@ -43,12 +43,12 @@ enum class Side : std::uint8_t { source, destination };
 // `to` is of the packet's family. The packet is one that translation_of() found `at` in.
 void rewrite(Packet& packet, const TranslationView& at, Side side, const Endpoint& to);
 
-// Its address alone, and the IPv4 header's checksum. Those behind it are the caller's to make anew.
+// Its address alone, and the IPv4 header's checksum: those behind it are the caller's to make anew.
 void rewrite_address(Packet& packet, Side side, const IpAddress& to);
 
-// The same in a packet that an ICMP error quotes, from its IP header on; what is cut off is left alone, and so is a
-// checksum in it that is cut off. `transport` bytes into it begins what the header carries. The quoted packet's
-// own checksums are updated; that of the ICMP message around it is the caller's.
+// As rewrite(), in a packet that an ICMP error quotes, from its IP header on; what is cut off is left alone, and so is
+// a checksum in it that is cut off. `transport` bytes into it begins what the header carries. The quoted packet's own
+// checksums are updated; that of the ICMP message around it is the caller's.
 void rewrite_quoted(MutableByteView quoted, std::size_t transport, Transport kind, Side side, const Endpoint& to);
 
 }  // namespace penstock::egress
