@@ -16,7 +16,7 @@ namespace {
 // Two addresses with all their ports.
 class TwoAddresses final : public ExternalPorts {
  public:
-  std::optional<Endpoint> acquire(Transport, Family, Binding) override {
+  std::expected<Endpoint, NoPort> acquire(Transport, Family, Binding) override {
     const std::uint32_t number = next_++;
     return Endpoint{IpAddress::v4(0xC0000201 + number / kPorts), static_cast<std::uint16_t>(1024 + number % kPorts)};
   }

@@ -87,6 +87,20 @@ void print_counts(const char* title, const Json& counts) {
   std::cout << title << (line.empty() ? "  none" : line) << "\n";
 }
 
+// In user space there is more to say than the mode.
+void print_internet(const Json& status) {
+  const Json internet = status.value("internet", Json::object());
+  if (internet.empty()) return;
+  std::cout << "internet " << text(internet["mode"]);
+  if (internet.contains("mappings")) {
+    std::cout << ", from " << text(internet["external4"]) << " and " << text(internet["external6"]) << ": "
+              << internet["mappings"].dump() << " mappings, " << internet["flows"].dump() << " conversations, "
+              << internet["sockets"].dump() << " sockets";
+  }
+  std::cout << "\n";
+  if (internet.contains("drops")) print_counts("dropped at the internet:", internet["drops"]);
+}
+
 void print_process(const Json& status) {
   const Json process = status.value("process", Json::object());
   if (process.empty()) return;
@@ -139,6 +153,7 @@ void print_server(const Json& status) {
   for (const char* now : {"handshakes_now", "addresses_blocked_now", "blocked"}) limits.erase(now);
   print_counts("limits met:", limits);
   print_counts("dropped packets:", status["drops"]);
+  print_internet(status);
   print_process(status);
 }
 

@@ -9,6 +9,8 @@
 namespace penstock {
 namespace {
 
+using namespace std::chrono_literals;
+
 // Takes "tcp " or "udp " off the front of `text`.
 PortProtocol take_protocol(std::string_view& text) {
   if (text.starts_with("tcp ")) {
@@ -152,14 +154,23 @@ void read_internet(Section section, InternetConfig& out) {
   if (out.public_ip && !out.public_ip->is_v4()) section.refuse("public_ip", "must be an IPv4 address");
   read_internet_rules(section, "allow", out.allow);
   read_internet_rules(section, "deny", out.deny);
+  using Filtering = InternetConfig::Filtering;
+  section.value("filtering", out.filtering,
+                form::word<Filtering>({{"address-and-port", Filtering::address_and_port},
+                                       {"address", Filtering::address},
+                                       {"none", Filtering::none}}));
+  // RFC 4787 REQ-5: two minutes at least.
+  section.value("udp_timeout", out.udp_timeout, form::duration(2min, 12h));
   section.list("forward", out.forward, forward);
   std::set<std::pair<PortProtocol, std::uint16_t>> taken;
+  std::set<std::pair<PortProtocol, Endpoint>> reached;
   for (const auto& one : out.forward) {
+    if (!reached.emplace(one.protocol, one.to).second)
+      section.refuse("forward", one.to.to_string() + " is reached by two ports: its answers can come from one only");
     if (!taken.emplace(one.protocol, one.port).second) {
       section.refuse("forward", "port " + std::to_string(one.port) + " is forwarded twice");
     }
   }
-  section.mark_reserved();
 }
 
 void read_dns_upstream(Section section, std::vector<Endpoint>& out) {

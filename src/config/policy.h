@@ -1,7 +1,9 @@
 // What a gateway's configuration says about who may reach what: rules for the virtual LAN and for the internet, and
-// what clients are told. Of it all only the rules of the LAN and push.routes are acted on yet.
+// what clients are told. Of the latter only push.routes is acted on yet.
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -71,6 +73,11 @@ struct InternetConfig {
   std::vector<Rule> allow;
   std::vector<Rule> deny;
 
+  // Who may answer to a port that a client speaks from (RFC 4787 section 5).
+  enum class Filtering : std::uint8_t { address_and_port, address, none };
+  Filtering filtering = Filtering::address_and_port;
+  std::chrono::milliseconds udp_timeout = std::chrono::minutes(5);  // of silence, then a conversation is over
+
   // "tcp 2222 -> 10.100.0.5:22".
   struct Forward {
     PortProtocol protocol = PortProtocol::tcp;
@@ -80,6 +87,11 @@ struct InternetConfig {
   };
   std::vector<Forward> forward;
 };
+
+constexpr std::string_view to_string(InternetConfig::Mode mode) {
+  constexpr std::array<std::string_view, 3> kNames{"userspace", "kernel", "off"};
+  return kNames[static_cast<std::size_t>(mode)];
+}
 
 void read_push(Section section, PushConfig& out);
 void read_lan(Section section, LanConfig& out);

@@ -83,6 +83,8 @@ void read_limits(Section section, ServerConfig::Limits& out) {
   section.value("max_retry_after", out.max_retry_after, form::duration(1s, 24h));
   section.value("sessions_per_token", out.sessions_per_token, form::count(1, kMost));
   section.value("queue_memory", out.queue_memory, form::size(std::uint64_t{1} << 20, std::uint64_t{1} << 40));
+  section.value("flows_per_session", out.flows_per_session, form::count(16, kMost));
+  section.value("flow_rate", out.flow_rate, form::count(1, kMost));
   section.value("open_files", out.open_files, form::count(0, 100'000'000));
   section.list("exempt", out.exempt, form::prefix);
   if (out.open_files != 0 && out.open_files < 64)
@@ -218,7 +220,10 @@ ServerConfig read_config(ConfigReader& reader, PathsConfig paths) {
   read_session(root.section("session"), config.session);
   read_lan(root.section("lan"), config.lan);
   read_push(root.section("push"), config.push);
-  read_internet(root.section("internet"), config.internet);
+  Section internet = root.section("internet");
+  read_internet(internet, config.internet);
+  if (config.internet.mode == InternetConfig::Mode::kernel && !config.vpn.tun)
+    internet.refuse("mode", "kernel takes a TUN device: leave vpn.tun on, or choose userspace");
   read_dns_upstream(root.section("dns"), config.dns.upstream);
   Section performance = root.section("performance");
   performance.value("loops", config.performance.loops, form::integer(1, 256));

@@ -65,6 +65,8 @@ struct ServerConfig {
     std::chrono::milliseconds max_retry_after = std::chrono::minutes(5);
     std::uint32_t sessions_per_token = 64;
     std::uint64_t queue_memory = std::uint64_t{256} << 20;  // bytes of packets that wait, for all clients together
+    std::uint32_t flows_per_session = 8192;                 // conversations with the internet
+    std::uint32_t flow_rate = 500;                          // that a session may begin a second, twice that at a time
     std::uint32_t open_files = 0;                           // 0: as many as the system lets the process have
     std::vector<Prefix> exempt;                             // from the limits per address
   } limits;
@@ -104,8 +106,7 @@ struct ServerConfig {
 
   LanConfig lan;
 
-  // From here to `performance` all but push.routes is read and checked only; `reserved` tells what of it was given.
-  PushConfig push;
+  PushConfig push;  // all but push.routes is read and checked only; `reserved` tells what of it was given
   InternetConfig internet;
   struct Dns {
     std::vector<Endpoint> upstream;

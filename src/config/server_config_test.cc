@@ -83,7 +83,7 @@ server:
   listen_http: ["127.0.0.1:8080", "unix:/run/penstock/http.sock"]
   proxies: [10.0.0.0/8]
 limits: {handshakes: 100, handshakes_per_address: 10, handshake_rate: 5, failed_logins: 3, max_retry_after: 1m,
-         sessions_per_token: 4, open_files: 4096, exempt: [192.0.2.0/24]}
+         sessions_per_token: 4, open_files: 4096, flows_per_session: 100, flow_rate: 20, exempt: [192.0.2.0/24]}
 process: {user: "65500:65501", seccomp: off}
 vpn:
   subnet: 10.8.0.0/16
@@ -107,6 +107,8 @@ internet:
   public_ip: 203.0.113.7
   allow: [0.0.0.0/0]
   deny: [{to: 10.0.0.0/8, ports: ["udp 53"]}]
+  filtering: address
+  udp_timeout: 10m
   forward: ["tcp 2222 -> 10.8.0.5:22"]
 dns: {upstream: [9.9.9.9, "[2620:fe::fe]:5353"]}
 performance: {loops: 2, nice: -5, congestion_control: reno}
@@ -120,7 +122,7 @@ constexpr std::string_view kFullJson = R"({
   "public_url": "wss://vpn.example.org:8443/vpn", "path": "/vpn",
   "listen_http": ["127.0.0.1:8080", "unix:/run/penstock/http.sock"], "proxies": ["10.0.0.0/8"]},
 "limits": {"handshakes": 100, "handshakes_per_address": 10, "handshake_rate": 5, "failed_logins": 3,
-  "max_retry_after": "1m", "sessions_per_token": 4, "open_files": 4096, "exempt": ["192.0.2.0/24"]},
+  "max_retry_after": "1m", "sessions_per_token": 4, "open_files": 4096, "flows_per_session": 100, "flow_rate": 20, "exempt": ["192.0.2.0/24"]},
 "process": {"user": "65500:65501", "seccomp": false},
 "vpn": {"subnet": "10.8.0.0/16", "subnet6": "fd00:8::/64", "server_ip": "10.8.1.1", "mtu": 1380, "tun": false,
   "interface_name": "vpn7", "offload": "off"},
@@ -134,7 +136,8 @@ constexpr std::string_view kFullJson = R"({
 "lan": {"isolate": true, "allow": [{"from": "staff", "to": "10.8.0.0/24", "ports": [22, "tcp 8000-8100"]},
   {"from": "any", "to": "bob"}], "discovery": false, "discovery_rate": 7},
 "internet": {"mode": false, "public_ip": "203.0.113.7", "allow": ["0.0.0.0/0"],
-  "deny": [{"to": "10.0.0.0/8", "ports": ["udp 53"]}], "forward": ["tcp 2222 -> 10.8.0.5:22"]},
+  "deny": [{"to": "10.0.0.0/8", "ports": ["udp 53"]}], "forward": ["tcp 2222 -> 10.8.0.5:22"],
+  "filtering": "address", "udp_timeout": "10m"},
 "dns": {"upstream": ["9.9.9.9", "[2620:fe::fe]:5353"]},
 "performance": {"loops": 2, "nice": -5, "congestion_control": "reno"},
 "logging": {"level": "debug", "format": "json", "statistics_interval": "0s"},
@@ -156,6 +159,8 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.limits.max_retry_after, 1min);
   EXPECT_EQ(config.limits.sessions_per_token, 4U);
   EXPECT_EQ(config.limits.open_files, 4096U);
+  EXPECT_EQ(config.limits.flows_per_session, 100U);
+  EXPECT_EQ(config.limits.flow_rate, 20U);
   EXPECT_THAT(config.limits.exempt, ElementsAre(Prefix::parse("192.0.2.0/24").value()));
   EXPECT_EQ(config.process.user, "65500:65501");
   EXPECT_TRUE(config.process.user_given);
@@ -200,6 +205,8 @@ void expect_full(const ServerConfig& config) {
   EXPECT_THAT(config.internet.allow, ElementsAre(InternetConfig::Rule{Prefix(), {}}));
   EXPECT_THAT(config.internet.deny,
               ElementsAre(InternetConfig::Rule{Prefix::parse("10.0.0.0/8").value(), {{PortProtocol::udp, 53, 53}}}));
+  EXPECT_EQ(config.internet.filtering, InternetConfig::Filtering::address);
+  EXPECT_EQ(config.internet.udp_timeout, 10min);
   EXPECT_THAT(config.internet.forward,
               ElementsAre(InternetConfig::Forward{PortProtocol::tcp, 2222, Endpoint::parse("10.8.0.5:22").value()}));
   EXPECT_THAT(config.dns.upstream,
@@ -212,8 +219,7 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.logging.statistics_interval, 0s);
   EXPECT_EQ(config.paths.state_dir, "/var/lib/x");
   EXPECT_EQ(config.paths.status_socket, "/run/x.sock");
-  EXPECT_THAT(config.reserved, ElementsAre("push.exclude", "push.dns", "internet.mode", "internet.public_ip",
-                                           "internet.allow", "internet.deny", "internet.forward", "dns.upstream"));
+  EXPECT_THAT(config.reserved, ElementsAre("push.exclude", "push.dns", "dns.upstream"));
 }
 
 TEST(ServerConfig, YamlAndJsonSayTheSame) {
@@ -275,6 +281,10 @@ TEST(ServerConfig, MistakesAreNamedWithPlacePathAndWayOut) {
                 "server.yaml:2:18: logging.level: expected debug, info, warn or error, got \"loud\""},
            Case{"internet: {mode: on}",
                 "server.yaml:2:18: internet.mode: expected userspace, kernel or off, got \"on\""},
+           Case{"internet: {mode: kernel}\nvpn: {tun: off}",
+                "server.yaml:2:18: internet.mode: kernel takes a TUN device: leave vpn.tun on, or choose userspace"},
+           Case{"internet: {udp_timeout: 30s}",
+                "server.yaml:2:25: internet.udp_timeout: expected a duration from 2m to 12h, got \"30s\""},
            Case{"internet: {forward: [\"sctp 1 -> 10.100.0.5:22\"]}",
                 "server.yaml:2:22: internet.forward[0]: expected a forward such as \"tcp 2222 -> 10.100.0.5:22\", got "
                 "\"sctp 1 -> 10.100.0.5:22\""},

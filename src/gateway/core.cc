@@ -32,18 +32,18 @@ protocol::AuthResponse welcome_of(const ServerConfig& config) {
   return welcome;
 }
 
-// What is routed before anybody has joined. Addresses of the subnets that nobody has lead nowhere (and not out by the
-// default route); with a TUN device everything else goes to the kernel, which forwards it if it is set up to.
-router::RouteTable exits_of(const ServerConfig& config, router::PortId gateway, bool tun) {
+// What is routed before anybody has joined. Addresses of the subnets that nobody has lead nowhere, and not out by the
+// default route; `internet`, if it is one, is where everything else goes.
+router::RouteTable exits_of(const ServerConfig& config, router::PortId gateway, router::PortId internet) {
   router::RouteTable routes;
   routes = routes.with(config.vpn.subnet, router::kNobody);
   routes = routes.with(Prefix::host(config.vpn.server_ip), gateway);
   if (config.vpn.subnet6) routes = routes.with(*config.vpn.subnet6, router::kNobody);
   if (config.vpn.server_ip6) routes = routes.with(Prefix::host(*config.vpn.server_ip6), gateway);
-  if (tun) {
-    routes = routes.with(Prefix(IpAddress{}, 0), gateway);
+  if (internet) {
+    routes = routes.with(Prefix(IpAddress{}, 0), internet);
     if (config.vpn.subnet6)
-      routes = routes.with(Prefix(IpAddress::from_bytes(std::array<std::uint8_t, 16>{}), 0), gateway);
+      routes = routes.with(Prefix(IpAddress::from_bytes(std::array<std::uint8_t, 16>{}), 0), internet);
   }
   return routes;
 }
@@ -94,17 +94,35 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
     core->local_host_ = std::make_unique<egress::LocalHost>(home);
     gateway = core->local_host_->id();
   }
+  router::PortId internet;
+  if (around.internet) {
+    core->nat_exit_ = std::make_unique<egress::NatExit>(
+        home,
+        egress::NatExit::Settings{.nat = around.internet->nat,
+                                  .fragments = {},
+                                  .inner4 = config.vpn.server_ip,
+                                  .inner6 = config.vpn.server_ip6},
+        egress::NatExit::Keys{router::SipKey{around.random.next64(), around.random.next64()},
+                              FlowHashKey::drawn_from(around.random)},
+        std::move(around.internet->policy), around.internet->gateway, around.internet->ports);
+    internet = core->nat_exit_->id();
+  } else if (around.device != nullptr && config.internet.mode != InternetConfig::Mode::userspace) {
+    internet = gateway;  // the kernel's part
+  }
 
   std::vector<router::Shard*> shards;
   for (const auto& shard : core->shards_) shards.push_back(shard.get());
   core->registry_ =
       std::make_unique<session::Registry>(shards, around.random, std::move(pool), auth::TicketSealer(lease_key),
-                                          exits_of(config, gateway, around.device != nullptr), around.state,
+                                          exits_of(config, gateway, internet), around.state,
                                           session::Options{.grace = config.session.grace,
                                                            .queue_bytes = config.session.queue,
                                                            .queue_packets = config.session.queue_packets,
                                                            .queue_memory = config.limits.queue_memory,
                                                            .sessions_per_token = config.limits.sessions_per_token});
+
+  if (core->nat_exit_)
+    core->registry_->on_session_ended([exit = core->nat_exit_.get()](SessionId session) { exit->forget(session); });
 
   core->limiter_ = std::make_unique<ingress::HandshakeLimiter>(
       ingress::HandshakeLimiter::Settings{.handshakes = config.limits.handshakes,
@@ -149,8 +167,9 @@ void Core::set_discovery(const router::DiscoverySettings& settings) {
   for (const auto& shard : shards_) shard->loop().post([&shard = *shard, settings] { shard.set_discovery(settings); });
 }
 
-void Core::start() {
+Result<void> Core::start() {
   if (tun_exit_) tun_exit_->start();
+  return nat_exit_ ? nat_exit_->start() : Result<void>();
 }
 
 void Core::accept(std::unique_ptr<net::StreamSocket> socket, ingress::Arrival arrival) {
@@ -213,6 +232,11 @@ std::vector<std::pair<std::string_view, std::uint64_t>> Core::limits() const {
   }
   counts.emplace_back("sessions_per_token", registry_->totals().refused_for_sessions);
   counts.emplace_back("queue_full", drops(router::Drop::queue_full));
+  if (nat_exit_) {
+    counts.emplace_back("flows", nat_exit_->nat().table().displaced());
+    counts.emplace_back("flow_rate", nat_exit_->counters().flow_rate);
+    counts.emplace_back("outer_ports", nat_exit_->counters().no_port);
+  }
   counts.emplace_back("open_files", around_.shed());
   return counts;
 }

@@ -1,6 +1,6 @@
 // A gateway without its operating system: shards, registry, doors and exits, wired together.
 //
-//   sockets --accept()--> Door (shard 0, 1, ...) --> Link <--> Session <--> Router <--> TunExit or LocalHost
+//   sockets --accept()--> Door (shard 0, 1, ...) --> Link <--> Session <--> Router <--> TunExit or LocalHost, NatExit
 //                           \--> Registry (shard 0) <--> StateFile
 //
 // process.h gives it real loops, a TUN device and listeners; tests give it manual ones and sockets in memory.
@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "base/random.h"
 #include "config/server_config.h"
 #include "egress/local/local_host.h"
+#include "egress/nat/nat_exit.h"
 #include "egress/tun/tun_exit.h"
 #include "ingress/websocket/door.h"
 #include "ingress/websocket/handshake_limiter.h"
@@ -38,12 +40,20 @@ namespace penstock::gateway {
 
 class Core {
  public:
+  // The internet in user space.
+  struct Internet {
+    egress::ExternalGateway& gateway;
+    egress::ExternalPorts& ports;
+    egress::Nat::Settings nat;
+    egress::ExitPolicy policy;
+  };
   struct Surroundings {
     std::vector<EventLoop*> loops;  // one a shard, at least one
     Random& random;                 // used by all loops: thread-safe where there are several
     session::StateFile& state;
     tun::Device* device = nullptr;  // null: vpn.tun off
     std::move_only_function<void(Error)> device_lost = [](const Error&) {};
+    std::optional<Internet> internet;  // none: not in user space
     // Connections that the listeners closed unserved for want of a descriptor.
     std::function<std::uint64_t()> shed = [] { return std::uint64_t{0}; };
   };
@@ -63,8 +73,8 @@ class Core {
   // once.
   void set_exempt(std::vector<Prefix> exempt) { limiter_->set_exempt(std::move(exempt)); }
   void restore() { registry_->restore(); }
-  // Begins to read from the TUN device.
-  void start();
+  // Begins to read from the TUN device, and to translate.
+  Result<void> start();
   // A connection that was accepted on the home loop: the shards take turns.
   void accept(std::unique_ptr<net::StreamSocket> socket, ingress::Arrival arrival = {});
   // Says goodbye on every link and saves the sessions; `done` runs when all links are closed, or after `patience`.
@@ -73,6 +83,8 @@ class Core {
   session::Registry& registry() { return *registry_; }
   ingress::HandshakeLimiter& limiter() { return *limiter_; }
   const std::vector<std::unique_ptr<router::Shard>>& shards() const { return shards_; }
+  // Null where there is no internet in user space.
+  egress::NatExit* nat_exit() { return nat_exit_.get(); }
   // Links and handshakes of all doors. Only where one thread runs all loops (tests).
   std::size_t connections() const;
   // Of all shards.
@@ -88,6 +100,7 @@ class Core {
   std::vector<std::unique_ptr<router::Shard>> shards_;
   std::unique_ptr<egress::TunExit> tun_exit_;
   std::unique_ptr<egress::LocalHost> local_host_;
+  std::unique_ptr<egress::NatExit> nat_exit_;
   std::unique_ptr<session::Registry> registry_;
   std::unique_ptr<ingress::HandshakeLimiter> limiter_;
   std::unique_ptr<ingress::Warnings> warnings_;

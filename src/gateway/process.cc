@@ -19,6 +19,7 @@
 #include "gateway/core.h"
 #include "gateway/file_watch.h"
 #include "gateway/listeners.h"
+#include "gateway/outside.h"
 #include "gateway/privileges.h"
 #include "gateway/sanitized.h"
 #include "gateway/seccomp.h"
@@ -60,6 +61,8 @@ class Process {
   Result<void> load_credentials();
   Result<void> refuse_overlap(const char* key, const Prefix& subnet) const;
   Result<void> open_interface();
+  Result<void> open_outside();
+  std::optional<Core::Internet> internet_in_user_space();
   void route_sites(const std::vector<TokenRecord>& records);
   void open_status_socket();
   void reload();
@@ -82,6 +85,7 @@ class Process {
   std::unique_ptr<tun::Interface> interface_;
   tun::InterfaceSettings interface_settings_;
   Listeners listeners_;
+  std::unique_ptr<Outside> outside_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<net::StatusSocket> status_;
   std::unique_ptr<FileWatch> certificate_watch_;
@@ -91,6 +95,7 @@ class Process {
   Identity identity_;
   FilesToReread reload_files_;
   std::vector<std::thread> threads_;
+  std::uint64_t open_files_ = 1024;  // that this process may have
   bool stopping_ = false;
   Result<void> outcome_;
 };
@@ -99,7 +104,9 @@ void log_rules(const ServerConfig& config) {
   log::info("rules loaded", {{"isolate", config.lan.isolate},
                              {"allow", config.lan.allow.size()},
                              {"discovery", config.lan.discovery ? "on" : "off"},
-                             {"exempt", config.limits.exempt.size()}});
+                             {"exempt", config.limits.exempt.size()},
+                             {"internet_allow", config.internet.allow.size()},
+                             {"internet_deny", config.internet.deny.size()}});
 }
 
 Process::~Process() {
@@ -124,6 +131,7 @@ Result<void> Process::start() {
       listeners_.open(home_, config_.server, net::congestion_control_by(config_.performance.congestion_control)));
   identity_.listen = listeners_.names();
   PENSTOCK_TRY_VOID(open_interface());
+  PENSTOCK_TRY_VOID(open_outside());
   PENSTOCK_TRY_VOID(leave_root());
 
   state_ = std::make_unique<session::StateFile>((config_.paths.state_dir / "sessions.json").string());
@@ -145,12 +153,14 @@ Result<void> Process::start() {
                                           outcome_ = std::unexpected(std::move(error));
                                           begin_stop();
                                         },
+                                    .internet = internet_in_user_space(),
                                     .shed = [this] { return listeners_.shed(); }}));
+  if (outside_) outside_->attach(*core_->nat_exit());
   PENSTOCK_TRY_VOID(load_credentials());
   log_rules(config_);
   core_->set_tls(tls_);
   core_->restore();
-  core_->start();
+  PENSTOCK_TRY_VOID(core_->start());
   listeners_.accept_into(*core_);
   if (!status_) open_status_socket();
 
@@ -170,7 +180,10 @@ Result<void> Process::start() {
 
 Result<void> Process::raise_limits() {
   auto limit = net::raise_open_files_limit(config_.limits.open_files);
-  if (limit) return {};
+  if (limit) {
+    open_files_ = *limit;
+    return {};
+  }
   if (config_.limits.open_files != 0) return fail(limit.error().code, "limits.open_files: " + limit.error().message);
   log::warn("limit of open files not raised", {{"error", limit.error().message}});
   return {};
@@ -303,6 +316,21 @@ Result<void> Process::open_interface() {
   return {};
 }
 
+Result<void> Process::open_outside() {
+  if (config_.internet.mode != InternetConfig::Mode::userspace) return {};
+  PENSTOCK_TRY(outside_, Outside::create(home_, config_, open_files_));
+  identity_.outside = outside_.get();
+  return {};
+}
+
+std::optional<Core::Internet> Process::internet_in_user_space() {
+  if (!outside_) return std::nullopt;
+  return Core::Internet{.gateway = outside_->gateway(),
+                        .ports = outside_->gateway(),
+                        .nat = nat_settings_of(config_),
+                        .policy = outside_->policy()};
+}
+
 // This machine, too, reaches the subnets behind clients by way of them. The gateway serves all the same where it
 // cannot. Also what is not new is configured again, for somebody may have changed it by hand: an MTU below 1280, though
 // it be raised again, takes the IPv6 address away.
@@ -351,6 +379,7 @@ void Process::reload() {
     core_->set_discovery(discovery_of(config->lan, config_.vpn));
     core_->set_access(config->lan);
     core_->set_exempt(config->limits.exempt);
+    if (outside_) outside_->set_rules(config->internet);
     log_rules(*config);
   } else {
     not_reloaded("configuration not read again, the old tokens and rules stay", config.error(), {config_file_});
@@ -410,6 +439,7 @@ Result<void> Process::run() {
                               {"subnet", config_.vpn.subnet},
                               {"subnet6", config_.vpn.subnet6 ? config_.vpn.subnet6->to_string() : ""},
                               {"address", config_.vpn.server_ip},
+                              {"internet", to_string(config_.internet.mode)},
                               {"loops", config_.performance.loops}});
   notifier_.ready();
   notifier_.status("listening on " + listen);

@@ -46,6 +46,37 @@ Json session_json(const session::SessionStatus& session, TimePoint now) {
           {"queue_bytes", session.queued_bytes}};
 }
 
+// Packets that went no further, by reason.
+Json internet_drops(const egress::NatExit& exit, const egress::SocketGateway& sockets) {
+  Json drops;
+  const auto& counters = exit.counters();
+  for (std::size_t i = 1; i < egress::kDeniedReasons; ++i)
+    drops["denied_" + std::string(to_string(static_cast<egress::Denied>(i)))] = counters.denied[i];
+  drops["flow_rate"] = counters.flow_rate;
+  drops["hop_limit"] = counters.hop_limit;
+  drops["malformed"] = counters.malformed;
+  drops["no_port"] = counters.no_port;
+  drops["not_translatable"] = counters.not_translatable;
+  drops["unasked"] = counters.unasked;
+  drops["socket_full"] = sockets.counters().full;
+  drops["socket_refused"] = sockets.counters().refused;
+  drops["socket_closed"] = sockets.counters().closed;
+  return drops;
+}
+
+Json internet_json(Core& core, const ServerConfig& config, const Outside* outside) {
+  Json json = {{"mode", to_string(config.internet.mode)}};
+  if (outside == nullptr) return json;
+  const egress::NatExit& exit = *core.nat_exit();
+  json["external4"] = text_or_null(outside->external4());
+  json["external6"] = text_or_null(outside->external6());
+  json["mappings"] = exit.nat().table().mappings();
+  json["flows"] = exit.nat().table().flows();
+  json["sockets"] = outside->gateway().sockets();
+  json["drops"] = internet_drops(exit, outside->gateway());
+  return json;
+}
+
 }  // namespace
 
 std::string status_json(Core& core, const ServerConfig& config, const Identity& identity, TimePoint now) {
@@ -60,6 +91,8 @@ std::string status_json(Core& core, const ServerConfig& config, const Identity& 
   json["server_ip"] = config.vpn.server_ip.to_string();
   json["server_ip6"] = text_or_null(config.vpn.server_ip6);
   json["mtu"] = config.vpn.mtu;
+
+  json["internet"] = internet_json(core, config, identity.outside);
 
   json["sessions"] = Json::array();
   for (const auto& session : core.registry().sessions()) json["sessions"].push_back(session_json(session, now));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gateway/core.h"
+#include "gateway/outside.h"
 
 namespace penstock::gateway {
 
@@ -13,6 +14,7 @@ struct Identity {
   std::vector<std::string> listen;  // Listeners::names()
   std::string interface;            // empty: vpn.tun off
   TimePoint started;
+  const Outside* outside = nullptr;  // the internet in user space
 };
 
 // Addresses that have to wait, at most so many of them by name.

@@ -76,7 +76,7 @@ TEST(Fragment, PiecesAreAsLargeAsTheyMayBeAndMakeTheWholeAgain) {
     packet.member = 7;
     packet.answers = 8;
     PacketBatch out;
-    ASSERT_TRUE(fragment(std::move(packet), mtu, out)) << size << ' ' << mtu;
+    ASSERT_TRUE(fragment(std::move(packet), mtu, 0, out)) << size << ' ' << mtu;
     EXPECT_EQ(out.size(), pieces) << size << ' ' << mtu;
     if (out.size() > 1) {
       const Whole whole = reassembled(out, mtu);
@@ -97,7 +97,7 @@ TEST(Fragment, AFragmentIsCutOnceMoreAndKeepsItsPlace) {
     Packet packet = ip_packet("10.0.0.2", "10.0.0.3", counting(1200));
     store_be16(&packet.mutable_bytes()[6], last ? 100 : 0x2000 | 100);
     PacketBatch out;
-    ASSERT_TRUE(fragment(std::move(packet), 576, out));
+    ASSERT_TRUE(fragment(std::move(packet), 576, 0, out));
     const Whole whole = reassembled(out, 576);
     EXPECT_EQ(out.size(), 3U);
     EXPECT_EQ(whole.begin, 800U);
@@ -110,7 +110,7 @@ TEST(Fragment, OptionsThatAreNotToBeCopiedStandInTheFirstOnly) {
   const std::string record_route = "\x07\x07\x04\1\2\3\4"s;
   const std::string router_alert = "\x94\x04\0\0"s;
   PacketBatch out;
-  ASSERT_TRUE(fragment(with_options(record_route + "\1" + router_alert, counting(1000)), 576, out));
+  ASSERT_TRUE(fragment(with_options(record_route + "\1" + router_alert, counting(1000)), 576, 0, out));
   ASSERT_EQ(out.size(), 2U);
   EXPECT_EQ(reassembled(out, 576).payload, counting(1000));
   const auto options = [&](std::size_t i) { return std::string(as_text(out[i].bytes().subspan(20, 12))); };
@@ -121,18 +121,18 @@ TEST(Fragment, OptionsThatAreNotToBeCopiedStandInTheFirstOnly) {
 TEST(Fragment, MalformedOptionsHarmNobody) {
   for (const std::string& options : {"\x07\x00\1\1"s, "\x07\x01\1\1"s, "\x07\xFF\1\1"s, "\1\1\1\x07"s}) {
     PacketBatch out;
-    ASSERT_TRUE(fragment(with_options(options, counting(1000)), 576, out));
+    ASSERT_TRUE(fragment(with_options(options, counting(1000)), 576, 0, out));
     EXPECT_EQ(reassembled(out, 576).payload, counting(1000));
   }
 }
 
 TEST(Fragment, WhatCannotBeCutIsRefusedAndTheRestUntouched) {
   PacketBatch out;
-  EXPECT_FALSE(fragment(ip_packet("10.0.0.2", "10.0.0.3", counting(100)), 27, out)) << "no room for 8 bytes";
-  EXPECT_FALSE(fragment(with_options(std::string(40, '\1'), counting(100)), 67, out));
+  EXPECT_FALSE(fragment(ip_packet("10.0.0.2", "10.0.0.3", counting(100)), 27, 0, out)) << "no room for 8 bytes";
+  EXPECT_FALSE(fragment(with_options(std::string(40, '\1'), counting(100)), 67, 0, out));
   Packet beyond = ip_packet("10.0.0.2", "10.0.0.3", counting(1000));
   store_be16(&beyond.mutable_bytes()[6], 8191);
-  EXPECT_FALSE(fragment(std::move(beyond), 576, out)) << "it ends behind 65535";
+  EXPECT_FALSE(fragment(std::move(beyond), 576, 0, out)) << "it ends behind 65535";
   EXPECT_TRUE(out.empty());
 }
 
@@ -143,17 +143,84 @@ TEST(Fragment, FinishesAChecksumBeforeTheFirstCut) {
   store_be16(&packet.mutable_bytes()[26], static_cast<std::uint16_t>(partial));
   packet.offload.needs_checksum = true;
   PacketBatch out;
-  ASSERT_TRUE(fragment(std::move(packet), 576, out));
+  ASSERT_TRUE(fragment(std::move(packet), 576, 0, out));
   for (const Packet& piece : out) EXPECT_EQ(piece.offload, Offload{});
   EXPECT_EQ(checksum_add(as_bytes(reassembled(out, 576).payload), partial), 0xFFFFU);
 }
 
 TEST(Fragment, OnlyIpv4WithoutDontFragmentMayBeCut) {
   Packet packet = ip_packet("10.0.0.2", "10.0.0.3");
-  EXPECT_TRUE(may_be_fragmented(packet.bytes()));
+  EXPECT_TRUE(may_be_fragmented(packet));
   packet.mutable_bytes()[6] = 0x40;
-  EXPECT_FALSE(may_be_fragmented(packet.bytes()));
-  EXPECT_FALSE(may_be_fragmented(ip_packet("fd00::2", "fd00::3").bytes()));
+  EXPECT_FALSE(may_be_fragmented(packet));
+  EXPECT_FALSE(may_be_fragmented(ip_packet("fd00::2", "fd00::3")));
+}
+
+// ---- IPv6 ----
+
+// As a receiver would put them together: in order, and everything that must be true of each checked on the way.
+std::string payload_of(const PacketBatch& fragments, std::size_t mtu, std::size_t headers,
+                       std::uint32_t identification) {
+  std::string payload;
+  for (const Packet& part : fragments) {
+    const ByteView bytes = part.bytes();
+    EXPECT_LE(bytes.size(), mtu);
+    EXPECT_TRUE(parse_ip(bytes));
+    const std::uint16_t field = load_be16(&bytes[headers + 2]);
+    EXPECT_EQ(field & 0xFFF8U, payload.size());
+    EXPECT_EQ(field & 1U, &part == &fragments.back() ? 0U : 1U);
+    EXPECT_EQ(load_be32(&bytes[headers + 4]), identification);
+    EXPECT_EQ(bytes[headers], kProtocolUdp) << "what the fragments are of";
+    payload += std::string(bytes.begin() + static_cast<std::ptrdiff_t>(headers) + 8, bytes.end());
+  }
+  return payload;
+}
+
+TEST(Fragment, OfIpv6HaveAFragmentHeaderEachAndAreTheWholeTogether) {
+  for (const std::size_t size : {1400U, 2000U, 65000U}) {
+    for (const std::size_t mtu : {1280U, 1281U, 1420U}) {
+      Packet packet = ip_packet("fd00::2", "fd00::3", counting(size));
+      packet.mutable_bytes()[6] = kProtocolUdp;
+      packet.may_fragment = true;
+      packet.source = {.slot = 4, .generation = 2};
+      if (packet.size() <= mtu) continue;
+      PacketBatch out;
+      ASSERT_TRUE(fragment(std::move(packet), mtu, 77, out));
+      EXPECT_EQ(payload_of(out, mtu, 40, 77), counting(size));
+      for (const Packet& part : out) {
+        EXPECT_EQ(part.bytes()[6], 44);
+        EXPECT_EQ(part.source.slot, 4U);
+      }
+    }
+  }
+}
+
+TEST(Fragment, OfIpv6HaveWhatRoutersReadInFrontOfThemAndTheRestInside) {
+  // Hop-by-hop options, destination options, a routing header; then destination options for the last one alone.
+  const std::string head = std::string("\x3C\0\x01\x04\0\0\0\0", 8) + std::string("\x2B\0\x01\x04\0\0\0\0", 8) +
+                           std::string("\x3C\0\0\0\0\0\0\0", 8);
+  const std::string last = std::string("\x11\0\x01\x04\0\0\0\0", 8);
+  Packet packet = ip_packet("fd00::2", "fd00::3", head + last + counting(3000));
+  packet.mutable_bytes()[6] = 0;
+  packet.may_fragment = true;
+  PacketBatch out;
+  ASSERT_TRUE(fragment(std::move(packet), 1280, 5, out));
+  ASSERT_EQ(out.size(), 3U);
+  for (const Packet& part : out) {
+    EXPECT_EQ(part.bytes()[40 + 16], 44) << "the routing header announces it";
+    EXPECT_EQ(part.bytes()[40 + 24], 60);
+  }
+}
+
+TEST(Fragment, OfIpv6IsOnlyWhatMayBe) {
+  Packet packet = ip_packet("fd00::2", "fd00::3", counting(2000));
+  EXPECT_FALSE(may_be_fragmented(packet));
+  packet.may_fragment = true;
+  EXPECT_TRUE(may_be_fragmented(packet));
+  EXPECT_TRUE(may_be_fragmented(packet.clone()));
+  PacketBatch out;
+  EXPECT_FALSE(fragment(std::move(packet), 55, 0, out)) << "no room for 8 bytes";
+  EXPECT_TRUE(out.empty());
 }
 
 }  // namespace

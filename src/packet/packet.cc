@@ -106,6 +106,7 @@ Packet Packet::clone() const {
   copy.member = member;
   copy.answers = answers;
   copy.offload = offload;
+  copy.may_fragment = may_fragment;
   return copy;
 }
 

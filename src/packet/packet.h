@@ -85,6 +85,7 @@ class Packet {
         member(other.member),
         answers(other.answers),
         offload(other.offload),
+        may_fragment(other.may_fragment),
         buffer_(std::exchange(other.buffer_, nullptr)),
         size_(std::exchange(other.size_, 0)),
         capacity_(std::exchange(other.capacity_, 0)) {}
@@ -95,6 +96,7 @@ class Packet {
     member = other.member;
     answers = other.answers;
     offload = other.offload;
+    may_fragment = other.may_fragment;
     buffer_ = std::exchange(other.buffer_, nullptr);
     size_ = std::exchange(other.size_, 0);
     capacity_ = std::exchange(other.capacity_, 0);
@@ -125,6 +127,9 @@ class Packet {
   std::uint32_t member = 0;
   std::uint32_t answers = 0;
   Offload offload;
+  // IPv6: it was in fragments, or was made here, so its fragmentation is the gateway's (fragment.h). IPv4 says it
+  // itself.
+  bool may_fragment = false;
 
  private:
   static std::uint8_t* allocate_buffer(std::size_t& capacity);

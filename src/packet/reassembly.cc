@@ -348,6 +348,7 @@ std::optional<Packet> Reassembler::State::whole_of(const Datagram& datagram) {
   whole.source = first.source;
   whole.member = datagram.member;
   whole.answers = datagram.answers;
+  whole.may_fragment = true;
   return whole;
 }
 

@@ -15,8 +15,8 @@
 // Whole       what is known about the first fragment to arrive stays known about the whole; nothing is left undone in
 //             it. IPv4 takes its header from the fragment at offset 0, with length and checksum made anew, neither
 //             "don't fragment" nor "more fragments". IPv6 takes what stands before the fragment header from there, and
-//             the fragment header itself goes. A mark of congestion on any piece is one on the whole; where its sender
-//             would not understand, the datagram dies (RFC 3168 section 5.3).
+//             the fragment header itself goes; it may_fragment again. A mark of congestion on any piece is one on the
+//             whole; where its sender would not understand, the datagram dies (RFC 3168 section 5.3).
 // Overlap     kills the datagram, with all of it that is still to come (RFC 5722 section 4; IPv4 too, where nobody
 //             honest has overlaps that differ either). An exact duplicate is ignored (RFC 8200 section 4.5).
 // Malformed   a fragment that ends behind the largest packet there is; one that is not the last and no multiple of 8

@@ -22,7 +22,7 @@ TEST(ReassemblyAllocation, ASteadyStreamOfDatagramsAllocatesNothing) {
       Packet packet = original.clone();
       store_be16(&packet.mutable_bytes()[4], ++number);
       packet.source = {.slot = owner, .generation = 1};
-      ASSERT_TRUE(fragment(std::move(packet), 1420, parts));
+      ASSERT_TRUE(fragment(std::move(packet), 1420, 0, parts));
     }
     // Backwards, so that all of them wait at once.
     for (; !parts.empty(); parts.pop_back()) {

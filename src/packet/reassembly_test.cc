@@ -695,7 +695,7 @@ TEST_F(Reassembly, BoundsHoldWhateverComes) {
 TEST_F(Reassembly, WhatIsCutOnTheWayOutComesBack) {
   const std::string payload = counting(9000);
   PacketBatch parts;
-  ASSERT_TRUE(fragment(ip_packet("10.0.0.2", "10.0.0.3", payload), 1420, parts));
+  ASSERT_TRUE(fragment(ip_packet("10.0.0.2", "10.0.0.3", payload), 1420, 0, parts));
   std::optional<Packet> whole;
   for (Packet& part : parts) whole = add(std::move(part));
   ASSERT_TRUE(whole);

@@ -165,6 +165,7 @@ void copy_metadata(const Packet& from, Packet& to) {
   to.source = from.source;
   to.member = from.member;
   to.answers = from.answers;
+  to.may_fragment = from.may_fragment;
 }
 
 // Mends the headers of a part of a super-packet of which `segments` are left and whose transport length was `whole`.

@@ -222,12 +222,12 @@ void Router::fit(Session& session, PacketBatch& batch) {
 
 void Router::cut(Session& session, Packet&& packet, PacketBatch& out) {
   const std::size_t mtu = session.mtu();
-  if (!may_be_fragmented(packet.bytes()))
+  if (!may_be_fragmented(packet))
     return refuse_at(session, packet, Drop::too_big, [&] { return errors_.too_big(packet, mtu); });
   PacketBatch whole;
   segment(std::move(packet), whole);
   for (Packet& one : whole) {
-    if (!fragment(std::move(one), mtu, out)) drops_.count(Drop::malformed);
+    if (!fragment(std::move(one), mtu, ++identification_, out)) drops_.count(Drop::malformed);
   }
 }
 

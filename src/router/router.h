@@ -12,8 +12,9 @@
 //                 behind a TUN device, takes one off, and the gateway is to be one hop and not two. Not for what goes
 //                 to everybody (discovery.h).
 //   size          what is larger than its receiver's Session::mtu(), a super-packet by its largest segment, is refused
-//                 with that number, or fragmented where it is IPv4 that may be. A receiver's shard knows its size, so
-//                 that is where it is judged. What goes to everybody passes by those who do not take it, uncounted.
+//                 with that number, or fragmented where that may be (packet/fragment.h). A receiver's shard knows its
+//                 size, so that is where it is judged. What goes to everybody passes by those who do not take it,
+//                 uncounted.
 //   MSS           TCP is told in its handshake what both sides take (packet/mss.h): for the sender as its packet comes
 //                 in, for the receiver as it goes out.
 //   ICMP          to whom sent what is refused, by the route to its source (icmp_errors.h). What access rules deny dies
@@ -153,6 +154,8 @@ class Router {
   std::size_t shards_ = 1;
   TokenBucket exits_;  // those of this shard together are one sender
   std::deque<Flood> floods_;
+
+  std::uint32_t identification_ = 0;  // of what was cut last
 
   // The run of packets to one port that is being gathered.
   PortId run_to_;

@@ -422,7 +422,14 @@ void Registry::end(Record& record, std::string_view reason) {
     }
     publish_routes();
     Shard* shard = shards_[record.shard];
-    shard->loop().post([shard, port = record.port, words = std::string(reason)] { shard->close_session(port, words); });
+    EventLoop* home = &this->home();
+    shard->loop().post(
+        [this, shard, home, alive = alive_, id = record.id, port = record.port, words = std::string(reason)] {
+          shard->close_session(port, words);
+          home->post([this, alive, id] {
+            if (*alive) session_ended_(id);
+          });
+        });
   }
   pool_.release(record.address);
   if (!record.attached) detached_.erase({record.detached_at, record.id.slot});

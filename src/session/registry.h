@@ -36,6 +36,7 @@
 //               what a token is (auth/).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -139,6 +140,8 @@ class Registry {
   void set_authenticator(auth::Authenticator authenticator);
   // Who may reach whom from now on, living sessions included; nothing: everybody everybody.
   void set_access_rules(std::optional<std::vector<router::AccessRule>> rules);
+  // Called on the home loop when a session has ended and sends nothing more, for whoever remembers something of it.
+  void on_session_ended(std::function<void(SessionId)> ended) { session_ended_ = std::move(ended); }
   // Brings back, detached, what a former process saved. Before the first login.
   void restore();
 
@@ -202,6 +205,7 @@ class Registry {
   bool access_policy_changed_ = false;
   StateFile* state_;
   Options options_;
+  std::function<void(SessionId)> session_ended_ = [](SessionId) {};
   FlowHashKey queue_key_;
   std::shared_ptr<router::QueueBudget> queue_budget_;
 

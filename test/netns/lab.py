@@ -174,6 +174,12 @@ class Host:
         """The processes that run here."""
         return [int(pid) for pid in subprocess.check_output(["ip", "netns", "pids", self.namespace], text=True).split()]
 
+    def route(self, destination, via):
+        ip("-n", self.namespace, *(["-6"] if ":" in via else []), "route", "add", destination, "via", via)
+
+    def sysctl(self, *settings):
+        self.run("sysctl", "-q", "-w", *settings)
+
     def show(self, *question):
         """What `ip -json QUESTION` says here."""
         done = self.run("ip", "-json", *question, check=False)
@@ -229,6 +235,17 @@ class Lab:
     def closing(self, resource):
         """Closes `resource` when the lab is taken down; returns it."""
         return self._closing.enter_context(contextlib.closing(resource))
+
+    def wire(self, host, address, other, other_address, ipv6=None, other_ipv6=None):
+        """A cable between two hosts beside the switch, wire0, wire1, ... by either; addresses with their lengths."""
+        near, far = ("wire%d" % len([name for name in end.interfaces() if name.startswith("wire")])
+                     for end in (host, other))
+        ip("-n", host.namespace, "link", "add", near, "type", "veth", "peer", "name", far, "netns", other.namespace)
+        for end, name, addresses in ((host, near, (address, ipv6)), (other, far, (other_address, other_ipv6))):
+            for one in filter(None, addresses):
+                ip("-n", end.namespace, "address", "add", one, "dev", name, *(["nodad"] if ":" in one else []))
+            ip("-n", end.namespace, "link", "set", name, "up")
+        return near, far
 
     def cut(self, host):
         """Frames from and to `host` vanish without a word, as on a dead radio link."""

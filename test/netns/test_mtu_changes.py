@@ -209,7 +209,7 @@ def test_who_sends_more_than_the_receiver_agreed_to_is_told_so_by_the_gateway(la
 
 @offloads
 def test_a_network_behind_the_gateway_is_told_of_the_mtu_in_its_way(lab, certificates, offload):
-    lan = lan_of(lab, certificates, offload, routes=PREFIXES)
+    lan = lan_of(lab, certificates, offload, routes=PREFIXES, internet={"mode": "off"})
     alice, gateway = lan.clients[0], lan.gateway
     other = beyond(gateway.host)
     for host in (other, gateway.host):

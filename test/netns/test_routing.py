@@ -86,7 +86,7 @@ def test_the_machine_of_the_gateway_is_told_too(lab, certificates):
 
 
 def test_without_an_exit_there_is_no_way_to_elsewhere(lab, certificates):
-    lan = Lan(lab, certificates, vpn={"subnet6": "fd00:100::/64", "tun": "off"},
+    lan = Lan(lab, certificates, vpn={"subnet6": "fd00:100::/64", "tun": "off"}, internet={"mode": "off"},
               push={"routes": ["198.51.100.0/24", "2001:db8:5::/48"]})
     alice = lan.clients[0].host
     assert f"From {GATEWAY} icmp_seq=1 Destination Net Unreachable" in ping(alice, "198.51.100.1")

@@ -7,7 +7,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <expected>
 
 #include "base/ip.h"
 #include "egress/nat/rewrite.h"
@@ -23,10 +23,15 @@ struct Binding {
   friend constexpr bool operator==(const Binding&, const Binding&) = default;
 };
 
+enum class NoPort : std::uint8_t {
+  none,       // of this transport and family there are none at all
+  all_taken,  // there may be one as soon as another is released
+};
+
 class ExternalPorts {
  public:
-  // An outer end that nobody has; nothing where there is none left. `binding` is whose it will be.
-  virtual std::optional<Endpoint> acquire(Transport transport, Family family, Binding binding) = 0;
+  // An outer end that nobody has. `binding` is whose it will be.
+  virtual std::expected<Endpoint, NoPort> acquire(Transport transport, Family family, Binding binding) = 0;
   // The mapping is gone, and whatever stands for it (a socket, its conversations) goes with it.
   virtual void release(Transport transport, const Endpoint& external, Binding binding) = 0;
 

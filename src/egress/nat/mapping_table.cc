@@ -8,6 +8,10 @@ namespace penstock::egress {
 namespace {
 
 constexpr std::size_t kFirst = 16;
+// For one outer end: how many mappings may have to go, since another's may be of another transport, and how many flows
+// of one may be in the way.
+constexpr int kMostDisplacedMappings = 4;
+constexpr int kMostDisplacedFlows = 64;
 
 IpAddress address_of(const router::AddressBits& bits, Family family) {
   std::array<std::uint8_t, 16> bytes{};
@@ -136,14 +140,21 @@ MappingTable::Index MappingTable::take_mapping() {
   return index;
 }
 
+void MappingTable::put_back(Index index) {
+  mappings_[index].next_inner_ = free_mapping_;
+  free_mapping_ = index;
+}
+
 MappingTable::Flow* MappingTable::open(SessionId owner, const End& inner, const End& remote, Duration timeout,
                                        TimePoint now) {
-  const Index index = take_mapping();
-  const auto external = ports_->acquire(inner.transport, inner.family, {index, generation_});
-  if (!external) {
-    mappings_[index].next_inner_ = free_mapping_;
-    free_mapping_ = index;
-    return nullptr;
+  Index index = take_mapping();
+  auto external = ports_->acquire(inner.transport, inner.family, {index, generation_});
+  for (int i = 0; !external; ++i) {
+    put_back(index);
+    if (external.error() != NoPort::all_taken || i == kMostDisplacedMappings || !displace_mapping(owner))
+      return nullptr;
+    index = take_mapping();
+    external = ports_->acquire(inner.transport, inner.family, {index, generation_});
   }
   PENSTOCK_ASSERT(external->address.family() == inner.family);
   fill(index, inner, End::of(*external, inner.transport));
@@ -153,9 +164,20 @@ MappingTable::Flow* MappingTable::open(SessionId owner, const End& inner, const 
 }
 
 Binding MappingTable::add_static(const End& inner, const End& external) {
+  while (const Mapping* former = find_inner(inner)) {
+    PENSTOCK_ASSERT(!former->is_static);
+    remove_flow(flows_[former->first_flow]);
+  }
+  PENSTOCK_ASSERT(find_external(external) == nullptr);
   Mapping& mapping = fill(take_mapping(), inner, external);
   mapping.is_static = true;
   return binding_of(mapping);
+}
+
+void MappingTable::remove_static(Binding binding) {
+  PENSTOCK_ASSERT(find(binding) != nullptr && mappings_[binding.index].is_static);
+  while (mappings_[binding.index].first_flow != kNone) remove_flow(flows_[mappings_[binding.index].first_flow]);
+  remove_mapping(binding.index);
 }
 
 MappingTable::Flow* MappingTable::open_flow(const Mapping& mapping, SessionId owner, const End& remote,
@@ -212,6 +234,17 @@ void MappingTable::seen(Flow& flow, TimePoint now) {
 void MappingTable::close_all(SessionId session) {
   for (Index owner = find_owner(session); owner != kNone; owner = find_owner(session))
     remove_flow(flows_[owners_[owner].oldest]);
+}
+
+void MappingTable::close_external(const IpAddress& external) {
+  const auto bits = router::AddressBits::of(external);
+  for (std::size_t i = 0; i < mappings_.size(); ++i) {
+    const auto concerns = [&] {
+      return i < mappings_.size() && mappings_[i].generation != 0 && !mappings_[i].is_static &&
+             mappings_[i].family == external.family() && mappings_[i].external == bits;
+    };
+    while (concerns()) remove_flow(flows_[mappings_[i].first_flow]);
+  }
 }
 
 void MappingTable::remove_flow(Flow& flow) {
@@ -274,7 +307,7 @@ void MappingTable::remove_mapping(Index index) {
   mapping.next_inner_ = free_mapping_;
   free_mapping_ = index;
   --mapping_count_;
-  ports_->release(mapping.transport, mapping.external_end().endpoint(), binding);
+  if (!mapping.is_static) ports_->release(mapping.transport, mapping.external_end().endpoint(), binding);
 }
 
 // A flow more for `opener`: at its own expense where it has enough, or at that of whoever has most.
@@ -284,11 +317,25 @@ void MappingTable::make_room(SessionId opener) {
   if (own != kNone && owners_[own].flows >= bounds_.flows_of_owner) {
     loser = own;
   } else if (flow_count_ >= bounds_.flows) {
-    loser = own != kNone && owners_[own].flows == most_ ? own : with_count_[most_];
+    loser = who_has_most(own);
   }
   if (loser == kNone) return;
   remove_flow(flows_[owners_[loser].oldest]);
   ++displaced_;
+}
+
+MappingTable::Index MappingTable::who_has_most(Index preferred) const {
+  return preferred != kNone && owners_[preferred].flows == most_ ? preferred : with_count_[most_];
+}
+
+// False: there is none that could go, or too many flows are in the way.
+bool MappingTable::displace_mapping(SessionId opener) {
+  const std::size_t before = mapping_count_;
+  for (int i = 0; i < kMostDisplacedFlows && flow_count_ != 0 && mapping_count_ == before; ++i) {
+    remove_flow(flows_[owners_[who_has_most(find_owner(opener))].oldest]);
+    ++displaced_;
+  }
+  return mapping_count_ < before;
 }
 
 // ---- time ----

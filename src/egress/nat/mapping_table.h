@@ -10,8 +10,9 @@
 //             wheel of one-second slots, in which a packet moves nothing; a flow whose slot comes and that spoke
 //             meanwhile goes to a later one.
 // Bounds      flows in all and of each owner. Who is at its own bound loses its own flow that has been silent for
-//             longest; at the bound of all it is the owner who has most flows that loses one so, the opener before
-//             others with as many. So nobody loses a flow to somebody who has more of them.
+//             longest. At the bound of all it is the owner who has most flows that loses one so, the opener before
+//             others with as many; where all outer ends are taken, some more, until one is free. So nobody loses a flow
+//             to somebody who has more of them.
 // Memory      64 bytes a mapping, 64 a flow, 32 an owner, and 4 to 8 for each of their buckets: some 150 bytes
 //             for a client's conversation with one other, 184 with 100 000 of them (bench/micro), since tables double
 //             as they fill. They go when they are empty.
@@ -116,17 +117,21 @@ class MappingTable {
   // Of `mapping`, with `remote`, and not over.
   Flow* find_flow(const Mapping& mapping, const End& remote, TimePoint now);
 
-  // A mapping of `inner`, which has none yet, together with its first flow. Null where there is no port left.
+  // A mapping of `inner`, which has none yet, together with its first flow. Null where no outer end is to be had.
   Flow* open(SessionId owner, const End& inner, const End& remote, Duration timeout, TimePoint now);
   // Another flow of a mapping, which find_flow() found none of with `remote`. `owner` is the mapping's, if it has one.
   // Null where room for it was made of the mapping itself.
   Flow* open_flow(const Mapping& mapping, SessionId owner, const End& remote, Duration timeout, TimePoint now);
-  // A mapping that stays without flows, and belongs to nobody then; its outer end is none of ExternalPorts'. Both ends
-  // must be free.
+  // A mapping that stays without flows, and belongs to nobody then; its outer end is none of ExternalPorts' and
+  // free. What was mapped for `inner` goes; another static one there must not be.
   Binding add_static(const End& inner, const End& external);
+  // With all its flows.
+  void remove_static(Binding binding);
   // A packet of `flow` passes.
   void seen(Flow& flow, TimePoint now);
   void set_timeout(Flow& flow, Duration timeout) { flow.timeout_seconds = seconds_of(timeout); }
+  // All that has its outer end at `external`, an address that is gone, but static ones. Looks at each mapping.
+  void close_external(const IpAddress& external);
   // All that a session has, because it has ended.
   void close_all(SessionId owner);
 
@@ -168,8 +173,11 @@ class MappingTable {
   void remove_flow(Flow& flow);
   void remove_mapping(Index mapping);
   Index take_mapping();
+  void put_back(Index mapping);
   Mapping& fill(Index index, const End& inner, const End& external);
   void make_room(SessionId opener);
+  Index who_has_most(Index preferred) const;
+  bool displace_mapping(SessionId opener);
   void grow_mappings();
   void grow_flows();
   void grow_owners();

@@ -171,6 +171,52 @@ TEST_F(MappingTableTest, WhereThereIsNoPortNothingIsChanged) {
   EXPECT_NE(table.open(kAlice, inner(1), remote(), kTimeout, clock_.now()), nullptr);
 }
 
+TEST_F(MappingTableTest, WhereAllPortsAreTakenWhoHasMostGivesOneUp) {
+  StandInPorts ten({ip("192.0.2.1")}, 40000, 40009);
+  MappingTable table({1, 2}, {}, ten, clock_.now());
+  const auto bob = [](std::uint16_t port) { return inner(port, "10.100.0.3"); };
+  for (std::uint16_t i = 1; i <= 8; ++i) table.open(kAlice, inner(i), remote(), kTimeout, clock_.now());
+  for (std::uint16_t i = 1; i <= 2; ++i) table.open(kBob, bob(i), remote(), kTimeout, clock_.now());
+  for (std::uint16_t i = 3; i <= 9; ++i) {
+    ASSERT_NE(table.open(kBob, bob(i), remote(), kTimeout, clock_.now()), nullptr);
+    EXPECT_NE(table.find_inner(bob(i)), nullptr);
+    EXPECT_EQ(ten.held(), 10U);
+  }
+  EXPECT_EQ(table.flows_of(kAlice), 5U);
+  EXPECT_EQ(table.flows_of(kBob), 5U) << "once he has as many it is his own that go";
+  EXPECT_EQ(table.find_inner(inner(3)), nullptr) << "the ones that were silent for longest";
+  EXPECT_NE(table.find_inner(inner(4)), nullptr);
+}
+
+TEST_F(MappingTableTest, AForwardThatIsTakenAwayGoesWithItsFlows) {
+  MappingTable table = this->table();
+  const End outside = End::of({ip("192.0.2.1"), 2222}, Transport::udp);
+  const Binding forward = table.add_static(inner(22), outside);
+  table.open_flow(*table.find(forward), kAlice, remote(1), kTimeout, clock_.now());
+  table.open_flow(*table.find(forward), kAlice, remote(2), kTimeout, clock_.now());
+  table.remove_static(forward);
+  EXPECT_EQ(table.find(forward), nullptr);
+  EXPECT_EQ(table.find_external(outside), nullptr);
+  EXPECT_EQ(table.flows(), 0U);
+}
+
+TEST_F(MappingTableTest, WhenAnOuterAddressIsGoneAllThatWasThereGoes) {
+  StandInPorts two({ip("192.0.2.1"), ip("192.0.2.2")}, 40000, 40019);
+  MappingTable table({1, 2}, {}, two, clock_.now());
+  const Binding forward = table.add_static(inner(22), End::of({ip("192.0.2.1"), 2222}, Transport::udp));
+  for (std::uint16_t i = 100; i < 140; ++i) {
+    table.open(kAlice, inner(i), remote(1), kTimeout, clock_.now());
+    table.open_flow(*table.find_inner(inner(i)), kAlice, remote(2), kTimeout, clock_.now());
+  }
+  table.close_external(ip("192.0.2.1"));
+  EXPECT_EQ(table.flows(), 40U);
+  EXPECT_EQ(two.held(), 20U);
+  EXPECT_NE(table.find(forward), nullptr);
+  table.close_external(ip("192.0.2.2"));
+  EXPECT_EQ(table.flows(), 0U);
+  EXPECT_EQ(two.held(), 0U);
+}
+
 TEST_F(MappingTableTest, WhenASessionEndsAllOfItsOwnGoes) {
   MappingTable table = this->table();
   for (std::uint16_t i = 0; i < 50; ++i) {

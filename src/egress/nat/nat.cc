@@ -114,6 +114,7 @@ std::expected<Nat::Outbound, NatDrop> Nat::translate_outbound(Packet& packet, co
   if (flow != nullptr) {
     table_.seen(*flow, now);
   } else {
+    if (!may_begin(packet.source, now)) return std::unexpected(NatDrop::flow_rate);
     const Duration timeout = timeout_of(transport);
     if (mapping != nullptr) flow = table_.open_flow(*mapping, packet.source, filtered, timeout, now);
     if (flow == nullptr) flow = table_.open(packet.source, inner, filtered, timeout, now);
@@ -122,6 +123,13 @@ std::expected<Nat::Outbound, NatDrop> Nat::translate_outbound(Packet& packet, co
   }
   rewrite(packet, *at, Side::source, mapping->external_end().endpoint());
   return Outbound{.binding = table_.binding_of(*mapping), .hairpin = table_.find_external(remote) != nullptr};
+}
+
+bool Nat::may_begin(SessionId session, TimePoint now) {
+  if (settings_.flow_rate == 0) return true;
+  if (beginnings_.size() <= session.slot) beginnings_.resize(session.slot + std::size_t{1});
+  return beginnings_[session.slot].take(now, Duration(std::chrono::seconds(1)) / settings_.flow_rate,
+                                        2 * settings_.flow_rate);
 }
 
 std::expected<Nat::Inbound, NatDrop> Nat::translate_inbound(Packet& packet, const IpView& view, TimePoint now) {

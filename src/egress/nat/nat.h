@@ -23,12 +23,14 @@
 #include <cstdint>
 #include <expected>
 #include <optional>
+#include <vector>
 
 #include "base/clock.h"
 #include "egress/nat/mapping_table.h"
 #include "egress/nat/rewrite.h"
 #include "packet/ip_view.h"
 #include "packet/packet.h"
+#include "router/discovery.h"
 
 namespace penstock::egress {
 
@@ -38,6 +40,7 @@ enum class NatDrop : std::uint8_t {
   no_port,           // there is no outer end left
   no_mapping,        // to an outer end that nobody has
   filtered,          // to somebody who did not speak to its sender
+  flow_rate,         // its sender begins too many conversations a second
 };
 
 class Nat {
@@ -49,6 +52,7 @@ class Nat {
     Duration udp_timeout = std::chrono::minutes(5);
     Duration echo_timeout = std::chrono::seconds(60);
     MappingTable::Bounds bounds;
+    std::uint32_t flow_rate = 500;  // flows that a session may begin a second, twice as many at once; 0: any number
   };
 
   struct Outbound {
@@ -76,6 +80,9 @@ class Nat {
   Binding forward(Transport transport, const Endpoint& external, const Endpoint& inner) {
     return table_.add_static(MappingTable::End::of(inner, transport), MappingTable::End::of(external, transport));
   }
+  void remove_forward(Binding forward) { table_.remove_static(forward); }
+  // What has its outer end at an address that the machine no longer has.
+  void forget_external(const IpAddress& external) { table_.close_external(external); }
   // All that a session has goes with it.
   void forget(SessionId session) { table_.close_all(session); }
   // Takes away what is over; true: call again soon, there is more.
@@ -90,11 +97,13 @@ class Nat {
   }
   // What the filter asks of who speaks from outside.
   End as_filtered(End remote) const;
+  bool may_begin(SessionId session, TimePoint now);
   std::expected<Outbound, NatDrop> error_outbound(Packet& packet, const IpView& view, TimePoint now);
   std::expected<Inbound, NatDrop> error_inbound(Packet& packet, const IpView& view, TimePoint now);
 
   Settings settings_;
   MappingTable table_;
+  std::vector<router::TokenBucket> beginnings_;  // of flows, by the session's slot
 };
 
 }  // namespace penstock::egress

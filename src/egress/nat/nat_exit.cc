@@ -114,6 +114,7 @@ void NatExit::count(NatDrop drop, std::uint64_t packets) {
     case NatDrop::not_translatable: counters_.not_translatable += packets; break;
     case NatDrop::malformed: counters_.malformed += packets; break;
     case NatDrop::no_port: counters_.no_port += packets; break;
+    case NatDrop::flow_rate: counters_.flow_rate += packets; break;
     case NatDrop::no_mapping:
     case NatDrop::filtered: counters_.unasked += packets; break;
   }

@@ -56,6 +56,7 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
     std::uint64_t no_port = 0;
     std::uint64_t unasked = 0;  // from outside, to nobody or from somebody who was not spoken to
     std::uint64_t hop_limit = 0;
+    std::uint64_t flow_rate = 0;  // of clients that begin too much
   };
 
   NatExit(router::Shard& shard, const Settings& settings, const Keys& keys, ExitPolicy policy, ExternalGateway& gateway,
@@ -73,6 +74,8 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
   Binding forward(Transport transport, const Endpoint& external, const Endpoint& inner) {
     return nat_.forward(transport, external, inner);
   }
+  void remove_forward(Binding forward) { nat_.remove_forward(forward); }
+  void forget_external(const IpAddress& external) { nat_.forget_external(external); }
   void forget(SessionId session) { nat_.forget(session); }
 
   const Nat& nat() const { return nat_; }

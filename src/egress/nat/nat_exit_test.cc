@@ -139,7 +139,7 @@ TEST_F(NatExitTest, AHopLimitThatEndsHereIsToldInTheGatewaysName) {
 
 TEST_F(NatExitTest, FragmentsGoOutAsTheWholeThatTheyAre) {
   PacketBatch fragments;
-  ASSERT_TRUE(fragment(udp_packet(alices_, server_, std::string(3000, 'x')), 1420, fragments));
+  ASSERT_TRUE(fragment(udp_packet(alices_, server_, std::string(3000, 'x')), 1420, 0, fragments));
   ASSERT_EQ(fragments.size(), 3U);
   for (Packet& one : fragments) send(std::move(one));
   ASSERT_EQ(gateway_.sent.size(), 1U);

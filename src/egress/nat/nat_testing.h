@@ -17,8 +17,8 @@ class StandInPorts final : public ExternalPorts {
   StandInPorts(std::vector<IpAddress> addresses, std::uint16_t first, std::uint16_t last)
       : addresses_(std::move(addresses)), first_(first), last_(last) {}
 
-  std::optional<Endpoint> acquire(Transport transport, Family family, Binding binding) override {
-    if (refuse) return std::nullopt;
+  std::expected<Endpoint, NoPort> acquire(Transport transport, Family family, Binding binding) override {
+    if (refuse) return std::unexpected(NoPort::none);
     auto& [next, freed] = pools_[{transport, family}];
     std::vector<IpAddress> own;
     for (const IpAddress& address : addresses_) {
@@ -33,7 +33,7 @@ class StandInPorts final : public ExternalPorts {
       found = freed.back();
       freed.pop_back();
     } else {
-      return std::nullopt;
+      return std::unexpected(NoPort::all_taken);
     }
     const bool fresh = held_.emplace(std::pair(transport, found), binding).second;
     PENSTOCK_ASSERT(fresh);

@@ -56,6 +56,7 @@ void write_header(MutableByteView packet, const Header& header, std::size_t tota
 Packet packet_of(const Header& header, std::size_t payload) {
   Packet packet = Packet::with_size(header.size() + payload);
   write_header(packet.mutable_bytes(), header, packet.size());
+  packet.may_fragment = true;  // how it came in, nobody knows
   return packet;
 }
 

@@ -48,30 +48,37 @@ Result<void> SocketGateway::start(Inside& inside) {
   return {};
 }
 
-std::optional<Endpoint> SocketGateway::acquire(Transport transport, Family family, Binding binding) {
+void SocketGateway::set_external(const std::optional<IpAddress>& v4, const std::optional<IpAddress>& v6) {
+  settings_.external4 = v4;
+  settings_.external6 = v6;
+}
+
+std::expected<Endpoint, NoPort> SocketGateway::acquire(Transport transport, Family family, Binding binding) {
   const auto& address = family == Family::ipv4 ? settings_.external4 : settings_.external6;
-  if (!address || transport == Transport::tcp) return std::nullopt;
+  if (!address || transport == Transport::tcp) return std::unexpected(NoPort::none);
+  if (count_ >= settings_.most_sockets) return std::unexpected(NoPort::all_taken);
   const Endpoint any_port{*address, 0};
-  std::unique_ptr<End> end;
-  if (transport == Transport::udp) {
-    if (auto socket = net::UdpSocket::create(*loop_, any_port, settings_.udp))
-      end.reset(new End{transport, binding, std::move(*socket)});
-  } else if (auto socket = net::PingSocket::create(*loop_, any_port)) {
-    end.reset(new End{transport, binding, std::move(*socket)});
-  }
+  ErrorCode refusal{};
+  const auto made_of = [&](auto socket) -> std::unique_ptr<End> {
+    if (socket) return std::unique_ptr<End>(new End{transport, binding, std::move(*socket)});
+    refusal = socket.error().code;
+    return nullptr;
+  };
+  std::unique_ptr<End> end = transport == Transport::udp
+                                 ? made_of(net::UdpSocket::create(*loop_, any_port, settings_.udp))
+                                 : made_of(net::PingSocket::create(*loop_, any_port));
   if (!end) {
     ++counters_.no_socket;
-    return std::nullopt;
+    const bool taken = refusal == ErrorCode::exhausted || refusal == ErrorCode::address_in_use;
+    return std::unexpected(taken ? NoPort::all_taken : NoPort::none);
   }
   const Endpoint local = end->datagrams().local();
   put(binding, std::move(end));
   return local;
 }
 
-Result<void> SocketGateway::open_forward(const Endpoint& external, Binding binding) {
-  PENSTOCK_TRY(auto socket, net::UdpSocket::create(*loop_, external, settings_.udp));
+void SocketGateway::open_forward(net::UdpSocket socket, Binding binding) {
   put(binding, std::unique_ptr<End>(new End{Transport::udp, binding, std::move(socket)}));
-  return {};
 }
 
 void SocketGateway::put(Binding binding, std::unique_ptr<End> end) {
@@ -82,7 +89,9 @@ void SocketGateway::put(Binding binding, std::unique_ptr<End> end) {
   arm(binding.index);
 }
 
-void SocketGateway::release(Transport, const Endpoint&, Binding binding) {
+void SocketGateway::release(Transport, const Endpoint&, Binding binding) { close(binding); }
+
+void SocketGateway::close(Binding binding) {
   PENSTOCK_ASSERT(end_of(binding) != nullptr);
   ends_[binding.index].reset();
   --count_;
@@ -134,7 +143,7 @@ void SocketGateway::send_run(End& end, std::span<OutboundPacket> run) {
                                                                                       : one.packet.offload.segment_size,
                          .ttl = view.ttl,
                          .tos = v4 ? bytes[1] : static_cast<std::uint8_t>(bytes[0] << 4 | bytes[1] >> 4),
-                         .dont_fragment = !v4 || (bytes[6] & 0x40) != 0,
+                         .dont_fragment = v4 ? (bytes[6] & 0x40) != 0 : !one.packet.may_fragment,
                          .refusal = {}});
   }
   const net::SendResult sent = end.datagrams().send(outgoing_);

@@ -34,11 +34,12 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
     std::optional<IpAddress> external4;
     std::optional<IpAddress> external6;
     net::UdpOptions udp;
+    std::size_t most_sockets = 16'384;  // each takes a descriptor and a port of the machine
   };
   struct Counters {
     std::uint64_t full = 0;       // packets that a socket had no room for
     std::uint64_t refused = 0;    // packets that the system would not send, or that no socket can (ICMP errors)
-    std::uint64_t no_socket = 0;  // ends that could not be had
+    std::uint64_t no_socket = 0;  // ends that the system would not give
     std::uint64_t closed = 0;     // packets whose mapping has gone meanwhile
   };
 
@@ -50,11 +51,14 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   // Ends keep their ports; nothing goes in or out.
   void stop() override { inside_ = nullptr; }
 
-  std::optional<Endpoint> acquire(Transport transport, Family family, Binding binding) override;
+  std::expected<Endpoint, NoPort> acquire(Transport transport, Family family, Binding binding) override;
   void release(Transport transport, const Endpoint& external, Binding binding) override;
 
-  // The port of a forward, which is configured and stays. Refusals: as net::UdpSocket::create.
-  Result<void> open_forward(const Endpoint& external, Binding binding);
+  // Where ends that are acquired from now on are bound.
+  void set_external(const std::optional<IpAddress>& v4, const std::optional<IpAddress>& v6);
+  // The port of a forward, which is configured and stays until it is closed.
+  void open_forward(net::UdpSocket socket, Binding binding);
+  void close_forward(Binding binding) { close(binding); }
 
   const Counters& counters() const { return counters_; }
   std::size_t sockets() const { return count_; }
@@ -63,6 +67,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   struct End;
 
   void put(Binding binding, std::unique_ptr<End> end);
+  void close(Binding binding);
   void send_run(End& end, std::span<OutboundPacket> run);
   void read_turn(std::uint32_t index);
   void read_errors(End& end);

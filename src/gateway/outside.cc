@@ -1,0 +1,202 @@
+#include "gateway/outside.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <utility>
+
+#include "base/log.h"
+#include "net/ping_socket.h"
+#include "packet/ip_view.h"
+
+namespace penstock::gateway {
+namespace {
+
+using Filtering = egress::Nat::Filtering;
+
+Filtering filtering_of(InternetConfig::Filtering filtering) {
+  switch (filtering) {
+    case InternetConfig::Filtering::address_and_port: return Filtering::address_and_port;
+    case InternetConfig::Filtering::address: return Filtering::address;
+    case InternetConfig::Filtering::none: return Filtering::none;
+  }
+  return Filtering::address_and_port;
+}
+
+std::vector<egress::ExitRule> exit_rules_of(const std::vector<InternetConfig::Rule>& rules) {
+  const auto protocol_of = [](PortProtocol protocol) -> std::uint8_t {
+    switch (protocol) {
+      case PortProtocol::tcp: return kProtocolTcp;
+      case PortProtocol::udp: return kProtocolUdp;
+      case PortProtocol::any: return 0;
+    }
+    return 0;
+  };
+  std::vector<egress::ExitRule> made;
+  for (const InternetConfig::Rule& rule : rules) {
+    egress::ExitRule& one = made.emplace_back();
+    one.to = rule.to;
+    for (const PortRange& range : rule.ports)
+      one.ports.push_back({protocol_of(range.protocol), range.first, range.last});
+  }
+  return made;
+}
+
+// The ports that the system gives out when a program asks for any.
+std::size_t ports_to_choose_from() {
+  std::size_t first = 32768;
+  std::size_t last = 60999;
+  std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> first >> last;
+  return last >= first ? last - first + 1 : 1;
+}
+
+// As many as leave descriptors for clients' links, and ports for the programs of this machine.
+std::size_t most_sockets(std::uint64_t open_files) {
+  return std::max<std::size_t>(16, std::min<std::size_t>(open_files / 2, ports_to_choose_from() / 8 * 7));
+}
+
+std::string name_of(const std::optional<IpAddress>& address) { return address ? address->to_string() : "none"; }
+
+}  // namespace
+
+egress::Nat::Settings nat_settings_of(const ServerConfig& config) {
+  egress::Nat::Settings settings;
+  settings.filtering = filtering_of(config.internet.filtering);
+  settings.udp_timeout = config.internet.udp_timeout;
+  settings.bounds.flows_of_owner = config.limits.flows_per_session;
+  settings.flow_rate = config.limits.flow_rate;
+  return settings;
+}
+
+egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerConfig::Vpn& vpn,
+                                  const std::vector<net::HostAddress>& machine, const std::vector<Endpoint>& exempt) {
+  egress::ExitPolicy::Settings settings;
+  settings.allow = exit_rules_of(internet.allow);
+  settings.deny = exit_rules_of(internet.deny);
+  settings.own.push_back(vpn.server_ip);
+  if (vpn.server_ip6) settings.own.push_back(*vpn.server_ip6);
+  for (const net::HostAddress& address : machine) {
+    settings.own.push_back(address.address);
+    settings.networks.push_back(address.network);
+  }
+  settings.exempt = exempt;
+  return egress::ExitPolicy(std::move(settings));
+}
+
+Outside::Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files)
+    : loop_(&loop),
+      config_(config),
+      internet_(config.internet),
+      external4_(config.internet.public_ip ? config.internet.public_ip : net::outer_address(Family::ipv4)),
+      external6_(net::outer_address(Family::ipv6)),
+      gateway_(
+          loop,
+          {.external4 = external4_, .external6 = external6_, .udp = {}, .most_sockets = most_sockets(open_files)}) {}
+
+Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerConfig& config,
+                                                 std::uint64_t open_files) {
+  std::unique_ptr<Outside> outside(new Outside(loop, config, open_files));
+  PENSTOCK_TRY(outside->machine_, net::host_addresses());
+  if (const auto& own = config.internet.public_ip) {
+    if (auto bound = net::UdpSocket::create(loop, {*own, 0}); !bound) {
+      return fail(bound.error().code,
+                  "internet.public_ip: " + own->to_string() + " is no address of this machine" +
+                      (outside->machine_.empty() ? std::string()
+                                                 : " (" + outside->machine_.front().address.to_string() + " is)") +
+                      "; behind a router that translates, leave it out");
+    }
+  }
+  for (const InternetConfig::Forward& rule : config.internet.forward) {
+    if (rule.protocol != PortProtocol::udp) {
+      log::warn("internet.forward: TCP is not translated in user space yet; this rule has no effect",
+                {{"port", rule.port}, {"to", rule.to}});
+      continue;
+    }
+    Forward& forward = outside->forwards_.emplace_back();
+    forward.rule = rule;
+    PENSTOCK_TRY_VOID(outside->open(forward));
+  }
+  PENSTOCK_TRY(outside->watch_, net::AddressWatch::create(loop, [self = outside.get()] { self->look_again(); }));
+  if (const auto pings = net::may_open_ping_sockets(); !pings)
+    log::warn("clients cannot ping the internet", {{"error", pings.error().message}});
+  if (!outside->external4_ && !outside->external6_)
+    log::warn("no route to the internet: clients get there as soon as this machine has one");
+  return outside;
+}
+
+egress::ExitPolicy Outside::policy() const { return exit_policy_of(internet_, config_.vpn, machine_, {}); }
+
+void Outside::set_rules(const InternetConfig& internet) {
+  internet_.allow = internet.allow;
+  internet_.deny = internet.deny;
+  if (exit_ != nullptr) exit_->set_policy(policy());
+}
+
+// ---- forwards ----
+
+const std::optional<IpAddress>& Outside::external_for(const Forward& forward) const {
+  return forward.rule.to.address.is_v4() ? external4_ : external6_;
+}
+
+Result<void> Outside::open(Forward& forward) {
+  const auto& external = external_for(forward);
+  if (!external) {
+    log::warn("internet.forward: there is no outer address of that family; the rule waits for one",
+              {{"port", forward.rule.port}, {"to", forward.rule.to}});
+    return {};
+  }
+  auto socket = net::UdpSocket::create(*loop_, {*external, forward.rule.port});
+  if (!socket) return fail(socket.error().code, "internet.forward: " + socket.error().message);
+  forward.socket.emplace(std::move(*socket));
+  return {};
+}
+
+void Outside::attach(Forward& forward) {
+  if (!forward.socket) return;
+  forward.binding = exit_->forward(egress::Transport::udp, forward.socket->local(), forward.rule.to);
+  gateway_.open_forward(std::move(*forward.socket), forward.binding);
+  forward.socket.reset();
+}
+
+void Outside::attach(egress::NatExit& exit) {
+  exit_ = &exit;
+  for (Forward& forward : forwards_) attach(forward);
+}
+
+// ---- the machine ----
+
+void Outside::look_again() {
+  auto machine = net::host_addresses();
+  if (!machine) return log::warn("addresses of this machine", {{"error", machine.error().message}});
+  machine_ = std::move(*machine);
+  if (exit_ != nullptr) exit_->set_policy(policy());
+
+  const auto before4 =
+      std::exchange(external4_, internet_.public_ip ? internet_.public_ip : net::outer_address(Family::ipv4));
+  const auto before6 = std::exchange(external6_, net::outer_address(Family::ipv6));
+  const auto is_gone = [this](const std::optional<IpAddress>& address) {
+    return address && std::ranges::find(machine_, *address, &net::HostAddress::address) == machine_.end();
+  };
+  for (const auto& before : {before4, before6})
+    if (exit_ != nullptr && is_gone(before)) exit_->forget_external(*before);
+  if (external4_ == before4 && external6_ == before6) return;
+  log::info("the way to the internet has changed",
+            {{"external4", name_of(external4_)}, {"external6", name_of(external6_)}});
+  gateway_.set_external(external4_, external6_);
+  for (Forward& forward : forwards_) {
+    const bool v4 = forward.rule.to.address.is_v4();
+    if (exit_ == nullptr || (v4 ? external4_ == before4 : external6_ == before6)) continue;
+    if (forward.binding) {
+      exit_->remove_forward(forward.binding);
+      gateway_.close_forward(forward.binding);
+      forward.binding = {};
+    }
+    if (auto opened = open(forward); !opened) {
+      log::warn("a forward could not move to the new address", {{"error", opened.error().message}});
+    } else {
+      attach(forward);
+    }
+  }
+}
+
+}  // namespace penstock::gateway

@@ -1,0 +1,79 @@
+// Where clients' packets meet the internet in user space: the gateway's sockets on the address of this machine, the
+// ports that lead to clients, and the policy, kept up with what becomes of the machine's addresses.
+//
+//   create()   as root, if it is: ports of forwards may be low ones      attach()   the exit is there, forwards work
+//   addresses change --> policy names them; another outer address: new conversations begin there, those of an address
+//                        that has gone are forgotten, forwards move
+//
+// Ownership   outlives the exit that it was attached to; the loop outlives it.
+// Threads     the home loop's.
+// Not here    translation (egress/nat/), nftables (internet.mode: kernel).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "config/server_config.h"
+#include "egress/nat/exit_policy.h"
+#include "egress/nat/nat_exit.h"
+#include "egress/nat/socket_gateway.h"
+#include "net/host_addresses.h"
+#include "net/outer_address.h"
+#include "net/udp_socket.h"
+
+namespace penstock::gateway {
+
+// What the configuration says of translation.
+egress::Nat::Settings nat_settings_of(const ServerConfig& config);
+
+// The policy of a gateway on a machine with these addresses. `exempt` is for exit_policy.h's check_own().
+egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerConfig::Vpn& vpn,
+                                  const std::vector<net::HostAddress>& machine, const std::vector<Endpoint>& exempt);
+
+class Outside {
+ public:
+  // `open_files` is what the process may have. Refusals: internet.public_ip that is no address of this machine, a port
+  // of internet.forward that cannot be had.
+  static Result<std::unique_ptr<Outside>> create(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files);
+  Outside(const Outside&) = delete;
+  Outside& operator=(const Outside&) = delete;
+
+  egress::SocketGateway& gateway() { return gateway_; }
+  const egress::SocketGateway& gateway() const { return gateway_; }
+  egress::ExitPolicy policy() const;
+  void attach(egress::NatExit& exit);
+  // Other rules from now on; public_ip and forwards stay as they were.
+  void set_rules(const InternetConfig& internet);
+
+  // None: no way there.
+  const std::optional<IpAddress>& external4() const { return external4_; }
+  const std::optional<IpAddress>& external6() const { return external6_; }
+
+ private:
+  struct Forward {
+    InternetConfig::Forward rule;
+    std::optional<net::UdpSocket> socket;  // until it is attached
+    egress::Binding binding;               // from then on; none where it could not be had
+  };
+
+  Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files);
+  const std::optional<IpAddress>& external_for(const Forward& forward) const;
+  Result<void> open(Forward& forward);
+  void attach(Forward& forward);
+  void look_again();
+
+  EventLoop* loop_;
+  const ServerConfig& config_;
+  InternetConfig internet_;
+  std::vector<net::HostAddress> machine_;
+  std::optional<IpAddress> external4_;
+  std::optional<IpAddress> external6_;
+  egress::SocketGateway gateway_;
+  std::vector<Forward> forwards_;
+  egress::NatExit* exit_ = nullptr;
+  std::unique_ptr<net::AddressWatch> watch_;
+};
+
+}  // namespace penstock::gateway
