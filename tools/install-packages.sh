@@ -27,11 +27,11 @@ optional=()
 for purpose in "$@"; do
   case $purpose in
     build) packages+=(g++ cmake ninja-build ccache "$boost" libssl-dev libyaml-cpp-dev nlohmann-json3-dev libspdlog-dev
-                      libcli11-dev libmnl-dev libseccomp-dev)
+                      libcli11-dev libmnl-dev libnftables-dev libseccomp-dev)
            # AES-GCM for processors with VAES; there is none for others.
            [[ $(dpkg --print-architecture) == amd64 ]] && optional+=(libipsec-mb-dev) ;;
     test) packages+=(libgtest-dev libgmock-dev python3 python3-pytest python3-websockets python3-cryptography openssl
-                     iproute2 iputils-ping iperf3 nftables jq procps python3-pytest-xdist nodejs node-ws "${servers[@]}") ;;
+                     iproute2 iputils-ping iperf3 nftables jq procps python3-pytest-xdist nodejs node-ws bind9-dnsutils traceroute "${servers[@]}") ;;
     lint) packages+=(clang-format-19 clang-tidy-19 python3 git) ;;
     deep) packages+=(clang-19 libclang-rt-19-dev llvm-19) ;;
     run) packages+=(openssl iproute2) ;;

@@ -151,7 +151,7 @@ fi
 
 # The packages of the libraries it uses that not every machine has: on Debian and Ubuntu they are called after the soname.
 packages=$(ldd "$penstock" | tr '[:upper:]_' '[:lower:]-' |
-  sed -nE 's/^\s*(libipsec-mb|libmnl|libseccomp|libspdlog|libyaml-cpp)\.so\.([0-9.]+) .*/\1\2/p' | sort -u | paste -sd ' ')
+  sed -nE 's/^\s*(libipsec-mb|libmnl|libnftables|libseccomp|libspdlog|libyaml-cpp)\.so\.([0-9.]+) .*/\1\2/p' | sort -u | paste -sd ' ')
 # shellcheck disable=SC1091
 system=$(. /etc/os-release 2>/dev/null && printf '%s' "$PRETTY_NAME") || system="this system"
 

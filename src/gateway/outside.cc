@@ -6,41 +6,11 @@
 #include <utility>
 
 #include "base/log.h"
+#include "gateway/internet_settings.h"
 #include "net/ping_socket.h"
-#include "packet/ip_view.h"
 
 namespace penstock::gateway {
 namespace {
-
-using Filtering = egress::Nat::Filtering;
-
-Filtering filtering_of(InternetConfig::Filtering filtering) {
-  switch (filtering) {
-    case InternetConfig::Filtering::address_and_port: return Filtering::address_and_port;
-    case InternetConfig::Filtering::address: return Filtering::address;
-    case InternetConfig::Filtering::none: return Filtering::none;
-  }
-  return Filtering::address_and_port;
-}
-
-std::vector<egress::ExitRule> exit_rules_of(const std::vector<InternetConfig::Rule>& rules) {
-  const auto protocol_of = [](PortProtocol protocol) -> std::uint8_t {
-    switch (protocol) {
-      case PortProtocol::tcp: return kProtocolTcp;
-      case PortProtocol::udp: return kProtocolUdp;
-      case PortProtocol::any: return 0;
-    }
-    return 0;
-  };
-  std::vector<egress::ExitRule> made;
-  for (const InternetConfig::Rule& rule : rules) {
-    egress::ExitRule& one = made.emplace_back();
-    one.to = rule.to;
-    for (const PortRange& range : rule.ports)
-      one.ports.push_back({protocol_of(range.protocol), range.first, range.last});
-  }
-  return made;
-}
 
 // The ports that the system gives out when a program asks for any.
 std::size_t ports_to_choose_from() {
@@ -58,30 +28,6 @@ std::size_t most_sockets(std::uint64_t open_files) {
 std::string name_of(const std::optional<IpAddress>& address) { return address ? address->to_string() : "none"; }
 
 }  // namespace
-
-egress::Nat::Settings nat_settings_of(const ServerConfig& config) {
-  egress::Nat::Settings settings;
-  settings.filtering = filtering_of(config.internet.filtering);
-  settings.udp_timeout = config.internet.udp_timeout;
-  settings.bounds.flows_of_owner = config.limits.flows_per_session;
-  settings.flow_rate = config.limits.flow_rate;
-  return settings;
-}
-
-egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerConfig::Vpn& vpn,
-                                  const std::vector<net::HostAddress>& machine, const std::vector<Endpoint>& exempt) {
-  egress::ExitPolicy::Settings settings;
-  settings.allow = exit_rules_of(internet.allow);
-  settings.deny = exit_rules_of(internet.deny);
-  settings.own.push_back(vpn.server_ip);
-  if (vpn.server_ip6) settings.own.push_back(*vpn.server_ip6);
-  for (const net::HostAddress& address : machine) {
-    settings.own.push_back(address.address);
-    settings.networks.push_back(address.network);
-  }
-  settings.exempt = exempt;
-  return egress::ExitPolicy(std::move(settings));
-}
 
 Outside::Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files)
     : loop_(&loop),

@@ -25,13 +25,6 @@
 
 namespace penstock::gateway {
 
-// What the configuration says of translation.
-egress::Nat::Settings nat_settings_of(const ServerConfig& config);
-
-// The policy of a gateway on a machine with these addresses. `exempt` is for exit_policy.h's check_own().
-egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerConfig::Vpn& vpn,
-                                  const std::vector<net::HostAddress>& machine, const std::vector<Endpoint>& exempt);
-
 class Outside {
  public:
   // `open_files` is what the process may have. Refusals: internet.public_ip that is no address of this machine, a port

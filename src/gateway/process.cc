@@ -15,9 +15,11 @@
 #include "base/version.h"
 #include "config/server_doubts.h"
 #include "config/token_record.h"
+#include "egress/kernel/kernel_nat.h"
 #include "gateway/account.h"
 #include "gateway/core.h"
 #include "gateway/file_watch.h"
+#include "gateway/internet_settings.h"
 #include "gateway/listeners.h"
 #include "gateway/outside.h"
 #include "gateway/privileges.h"
@@ -27,6 +29,7 @@
 #include "net/asio_loop.h"
 #include "net/congestion_control.h"
 #include "net/host_addresses.h"
+#include "net/outer_address.h"
 #include "net/process_info.h"
 #include "net/sd_notify.h"
 #include "net/unix_socket.h"
@@ -62,6 +65,8 @@ class Process {
   Result<void> refuse_overlap(const char* key, const Prefix& subnet) const;
   Result<void> open_interface();
   Result<void> open_outside();
+  Result<void> open_kernel_nat();
+  void set_internet_rules(const InternetConfig& rules);
   std::optional<Core::Internet> internet_in_user_space();
   void route_sites(const std::vector<TokenRecord>& records);
   void open_status_socket();
@@ -84,6 +89,8 @@ class Process {
   std::shared_ptr<tls::ServerContext> tls_;
   std::unique_ptr<tun::Interface> interface_;
   tun::InterfaceSettings interface_settings_;
+  std::unique_ptr<egress::KernelNat> kernel_nat_;
+  bool outer_ipv6_ = false;  // as the kernel's rules know it
   Listeners listeners_;
   std::unique_ptr<Outside> outside_;
   std::unique_ptr<Core> core_;
@@ -201,6 +208,7 @@ Result<void> Process::leave_root() {
   }
   PENSTOCK_TRY_VOID(give_away_http_sockets(account, from_root));
   PENSTOCK_TRY_VOID(make_state_directory(config_.paths.state_dir, account));
+  PENSTOCK_TRY_VOID(open_kernel_nat());
   // Where that user could not make its socket, root does; it is then left behind at the end.
   if (!make_socket_directory(config_.paths.status_socket.parent_path(), account)) {
     open_status_socket();
@@ -323,6 +331,30 @@ Result<void> Process::open_outside() {
   return {};
 }
 
+Result<void> Process::open_kernel_nat() {
+  outer_ipv6_ = net::outer_address(Family::ipv6).has_value();
+  auto settings = kernel_nat_settings_of(config_, config_.internet, identity_.interface, outer_ipv6_);
+  if (config_.internet.mode != InternetConfig::Mode::kernel) {
+    // A former process may have been killed before it could put back what it had changed.
+    if (auto restored = egress::KernelNat::restore_leftovers(settings.journal); !restored)
+      log::warn("forwarding stays as a former gateway left it", {{"error", restored.error().message}});
+    return {};
+  }
+  PENSTOCK_TRY(kernel_nat_, egress::KernelNat::create(std::move(settings)));
+  identity_.kernel_nat = kernel_nat_.get();
+  return {};
+}
+
+void Process::set_internet_rules(const InternetConfig& rules) {
+  if (outside_) outside_->set_rules(rules);
+  if (!kernel_nat_) return;
+  InternetConfig changed = config_.internet;  // the rest takes a restart
+  changed.allow = rules.allow;
+  changed.deny = rules.deny;
+  if (auto set = kernel_nat_->update(kernel_nat_settings_of(config_, changed, identity_.interface, outer_ipv6_)); !set)
+    log::error("rules of the internet not changed, the old ones stay", {{"error", set.error().message}});
+}
+
 std::optional<Core::Internet> Process::internet_in_user_space() {
   if (!outside_) return std::nullopt;
   return Core::Internet{.gateway = outside_->gateway(),
@@ -379,7 +411,7 @@ void Process::reload() {
     core_->set_discovery(discovery_of(config->lan, config_.vpn));
     core_->set_access(config->lan);
     core_->set_exempt(config->limits.exempt);
-    if (outside_) outside_->set_rules(config->internet);
+    set_internet_rules(config->internet);
     log_rules(*config);
   } else {
     not_reloaded("configuration not read again, the old tokens and rules stay", config.error(), {config_file_});

@@ -64,8 +64,22 @@ Json internet_drops(const egress::NatExit& exit, const egress::SocketGateway& so
   return drops;
 }
 
-Json internet_json(Core& core, const ServerConfig& config, const Outside* outside) {
+Json internet_drops(const egress::KernelDrops& counted) {
+  Json drops;
+  for (std::size_t i = 1; i < egress::kDeniedReasons; ++i)
+    drops["denied_" + std::string(to_string(static_cast<egress::Denied>(i)))] = counted.denied[i];
+  drops["unasked"] = counted.uninvited;
+  drops["untracked"] = counted.untracked;
+  drops["no_ipv6"] = counted.no_ipv6;
+  return drops;
+}
+
+Json internet_json(Core& core, const ServerConfig& config, const Identity& identity) {
   Json json = {{"mode", to_string(config.internet.mode)}};
+  if (identity.kernel_nat != nullptr) {
+    if (const auto drops = identity.kernel_nat->drops()) json["drops"] = internet_drops(*drops);
+  }
+  const Outside* outside = identity.outside;
   if (outside == nullptr) return json;
   const egress::NatExit& exit = *core.nat_exit();
   json["external4"] = text_or_null(outside->external4());
@@ -92,7 +106,7 @@ std::string status_json(Core& core, const ServerConfig& config, const Identity& 
   json["server_ip6"] = text_or_null(config.vpn.server_ip6);
   json["mtu"] = config.vpn.mtu;
 
-  json["internet"] = internet_json(core, config, identity.outside);
+  json["internet"] = internet_json(core, config, identity);
 
   json["sessions"] = Json::array();
   for (const auto& session : core.registry().sessions()) json["sessions"].push_back(session_json(session, now));

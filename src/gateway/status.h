@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "egress/kernel/kernel_nat.h"
 #include "gateway/core.h"
 #include "gateway/outside.h"
 
@@ -14,7 +15,8 @@ struct Identity {
   std::vector<std::string> listen;  // Listeners::names()
   std::string interface;            // empty: vpn.tun off
   TimePoint started;
-  const Outside* outside = nullptr;  // the internet in user space
+  const Outside* outside = nullptr;         // the internet in user space
+  egress::KernelNat* kernel_nat = nullptr;  // or by the kernel
 };
 
 // Addresses that have to wait, at most so many of them by name.

@@ -1,0 +1,85 @@
+#include "gateway/internet_settings.h"
+
+#include <utility>
+
+#include "packet/ip_view.h"
+
+namespace penstock::gateway {
+namespace {
+
+using Filtering = egress::Nat::Filtering;
+
+Filtering filtering_of(InternetConfig::Filtering filtering) {
+  switch (filtering) {
+    case InternetConfig::Filtering::address_and_port: return Filtering::address_and_port;
+    case InternetConfig::Filtering::address: return Filtering::address;
+    case InternetConfig::Filtering::none: return Filtering::none;
+  }
+  return Filtering::address_and_port;
+}
+
+std::uint8_t protocol_of(PortProtocol protocol) {
+  switch (protocol) {
+    case PortProtocol::tcp: return kProtocolTcp;
+    case PortProtocol::udp: return kProtocolUdp;
+    case PortProtocol::any: return 0;
+  }
+  return 0;
+}
+
+std::vector<egress::ExitRule> exit_rules_of(const std::vector<InternetConfig::Rule>& rules) {
+  std::vector<egress::ExitRule> made;
+  for (const InternetConfig::Rule& rule : rules) {
+    egress::ExitRule& one = made.emplace_back();
+    one.to = rule.to;
+    for (const PortRange& range : rule.ports)
+      one.ports.push_back({protocol_of(range.protocol), range.first, range.last});
+  }
+  return made;
+}
+
+}  // namespace
+
+egress::Nat::Settings nat_settings_of(const ServerConfig& config) {
+  egress::Nat::Settings settings;
+  settings.filtering = filtering_of(config.internet.filtering);
+  settings.udp_timeout = config.internet.udp_timeout;
+  settings.bounds.flows_of_owner = config.limits.flows_per_session;
+  settings.flow_rate = config.limits.flow_rate;
+  return settings;
+}
+
+egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerConfig::Vpn& vpn,
+                                  const std::vector<net::HostAddress>& machine, const std::vector<Endpoint>& exempt) {
+  egress::ExitPolicy::Settings settings;
+  settings.allow = exit_rules_of(internet.allow);
+  settings.deny = exit_rules_of(internet.deny);
+  settings.own.push_back(vpn.server_ip);
+  if (vpn.server_ip6) settings.own.push_back(*vpn.server_ip6);
+  for (const net::HostAddress& address : machine) {
+    settings.own.push_back(address.address);
+    settings.networks.push_back(address.network);
+  }
+  settings.exempt = exempt;
+  return egress::ExitPolicy(std::move(settings));
+}
+
+egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,
+                                                 const std::string& interface, bool outer_ipv6) {
+  egress::KernelNatSettings settings;
+  settings.interface = interface;
+  settings.subnet = config.vpn.subnet;
+  settings.subnet6 = config.vpn.subnet6;
+  settings.server_ip = config.vpn.server_ip;
+  settings.server_ip6 = config.vpn.server_ip6;
+  settings.public_ip = config.internet.public_ip;
+  settings.outer_ipv6 = outer_ipv6;
+  settings.allow = exit_rules_of(rules.allow);
+  settings.deny = exit_rules_of(rules.deny);
+  for (const InternetConfig::Forward& forward : rules.forward)
+    settings.forwards.push_back({protocol_of(forward.protocol), forward.port, forward.to});
+  settings.journal = config.paths.state_dir / "forwarding.json";
+  return settings;
+}
+
+}  // namespace penstock::gateway

@@ -1,0 +1,29 @@
+// What `internet` of the configuration says, in the words of the exits, which know no configuration.
+//
+// Threads   pure functions; any thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/ip.h"
+#include "config/server_config.h"
+#include "egress/kernel/kernel_rules.h"
+#include "egress/nat/exit_policy.h"
+#include "egress/nat/nat.h"
+#include "net/host_addresses.h"
+
+namespace penstock::gateway {
+
+// Of translation in user space.
+egress::Nat::Settings nat_settings_of(const ServerConfig& config);
+
+// The policy of a gateway on a machine with these addresses. `exempt` is for exit_policy.h's check_own().
+egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerConfig::Vpn& vpn,
+                                  const std::vector<net::HostAddress>& machine, const std::vector<Endpoint>& exempt);
+
+// Of translation by the kernel. `rules` may have been read later than the rest.
+egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,
+                                                 const std::string& interface, bool outer_ipv6);
+
+}  // namespace penstock::gateway
