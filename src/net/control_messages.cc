@@ -133,6 +133,10 @@ void read_control(const msghdr& message, Received& received) {
 
 bool read_error(const msghdr& message, SocketError& error) {
   bool found = false;
+  Received around;
+  read_control(message, around);
+  error.ttl = around.ttl;
+  error.tos = around.tos;
   for_each(message, [&](const cmsghdr* header) {
     const bool v4 = header->cmsg_level == IPPROTO_IP && header->cmsg_type == IP_RECVERR;
     const bool v6 = header->cmsg_level == IPPROTO_IPV6 && header->cmsg_type == IPV6_RECVERR;

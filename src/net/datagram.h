@@ -31,7 +31,8 @@ struct Outgoing {
   std::uint16_t segment_size = 0;  // of each datagram but the last; 0: `bytes` are one
   std::uint8_t ttl = 0;            // or hop limit; 0: the system's usual one
   std::uint8_t tos = 0;            // or traffic class, with the ECN bits
-  // IPv4: sets DF. Both: what does not fit into the path's MTU is refused (EMSGSIZE) and not fragmented.
+  // IPv4: sets DF. Both: what does not fit into the path's MTU is refused (EMSGSIZE) and not fragmented. Otherwise it
+  // is fragmented, IPv6 into what passes everywhere (1280).
   bool dont_fragment = false;
 
   Refusal refusal;  // set by send()
@@ -62,13 +63,17 @@ struct SocketError {
   enum class Origin : std::uint8_t { icmp, icmp6 };
 
   Origin origin = Origin::icmp;
-  std::uint8_t type = 0;   // RFC 792, RFC 4443
-  std::uint8_t code = 0;   //
-  int error = 0;           // errno: what the kernel makes of type and code
-  std::uint32_t info = 0;  // the next hop's MTU where the datagram was too big (RFC 1191, RFC 4443 section 3.2)
-  IpAddress reporter;      // who says so; unspecified where the kernel does not tell
-  Endpoint to;             // where the datagram was sent; port 0 from a ping socket
-  ByteView quoted;         // the beginning of its bytes, maybe none
+  std::uint8_t type = 0;  // RFC 792, RFC 4443
+  std::uint8_t code = 0;  //
+  int error = 0;          // errno: what the kernel makes of type and code
+  // The next hop's MTU where the datagram was too big (RFC 1191, RFC 4443 section 3.2); which byte is wrong where one
+  // is (RFC 792 type 12, RFC 4443 section 3.4).
+  std::uint32_t info = 0;
+  IpAddress reporter;    // who says so; unspecified where the kernel does not tell
+  std::uint8_t ttl = 0;  // or hop limit of the error itself, as it arrived; 0: the kernel does not tell
+  std::uint8_t tos = 0;  // or traffic class of it
+  Endpoint to;           // where the datagram was sent; port 0 from a ping socket
+  ByteView quoted;       // the beginning of its bytes, maybe none
 };
 
 }  // namespace penstock::net

@@ -67,7 +67,8 @@ bool may_be_about_another(int error) {
   }
 }
 
-constexpr int kMostOldErrors = 4;  // that one receive() clears away, so that a storm of them does not hold it
+constexpr int kMinimumMtu6 = 1280;  // RFC 8200 section 5
+constexpr int kMostOldErrors = 4;   // that one receive() clears away, so that a storm of them does not hold it
 
 }  // namespace
 
@@ -281,6 +282,11 @@ void DatagramSocket::choose_fragmentation(bool dont_fragment) {
   const int failed = ::setsockopt(fd_.get(), v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER,
                                   &value, sizeof value);
   PENSTOCK_ASSERT(failed == 0);
+  if (v4) return;
+  // No router cuts them smaller (RFC 8200 section 5), and the first would be lost to learn what the path takes.
+  const int fragment_size = dont_fragment ? 0 : kMinimumMtu6;
+  const int failed6 = ::setsockopt(fd_.get(), IPPROTO_IPV6, IPV6_MTU, &fragment_size, sizeof fragment_size);
+  PENSTOCK_ASSERT(failed6 == 0);
 }
 
 // Only a connected socket can be asked, so another one is.

@@ -254,6 +254,7 @@ TEST_P(UdpErrorsTest, WhatRoutersSayNamesThemTheDatagramAndTheMtu) {
     EXPECT_EQ(errors[0].type, v4() ? 11 : 3) << "time exceeded";
     EXPECT_EQ(errors[0].error, EHOSTUNREACH);
     EXPECT_EQ(errors[0].reporter, router);
+    EXPECT_EQ(errors[0].ttl, 64);
     EXPECT_EQ(errors[0].to, far);
     EXPECT_EQ(as_text(errors[0].quoted), "0123456789abcdef");
 

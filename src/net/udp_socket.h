@@ -2,8 +2,8 @@
 //
 // Everything it does is DatagramSocket's; here is how one is made. It is of one family: on an IPv6 address it takes no
 // IPv4-mapped traffic. Whether a datagram may be fragmented is a state of a Linux socket and not of a message, so
-// send() sets it when it changes: one more system call at each change, none for the usual conversation, whose datagrams
-// are alike.
+// send() sets it when it changes: one more system call at each change (IPv6: two), none for the usual conversation,
+// whose datagrams are alike.
 //
 // Memory      sizeof(UdpSocket) is 48 (udp_socket_test.cc holds it to that). Linux adds 2.5 KiB for socket and file,
 //             and waiting for it costs 0.6 KiB of AsioLoop's and 0.2 KiB of epoll's. Buffers are the arena's.

@@ -30,7 +30,8 @@ class ExternalGateway {
  public:
   class Inside {
    public:
-    // Packets to outer ends, and ICMP errors about what came from them; leaves `batch` empty.
+    // Packets to outer ends, whole and with true headers, and ICMP errors about what came from them; leaves `batch`
+    // empty.
     virtual void from_outside(PacketBatch& batch) = 0;
 
    protected:

@@ -14,6 +14,7 @@ constexpr std::size_t kHeader6 = 40;
 constexpr std::size_t kUdpHeader = 8;
 constexpr std::size_t kIcmpHeader = 8;
 constexpr std::uint8_t kUsualHops = 64;
+constexpr std::uint8_t kParameterProblem4 = 12;  // RFC 792
 // Of the packet that an error quotes: RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c), less the headers around it.
 constexpr std::size_t kQuoted4 = 576 - kHeader4 - kIcmpHeader;
 constexpr std::size_t kQuoted6 = 1280 - kHeader6 - kIcmpHeader;
@@ -113,14 +114,20 @@ Packet error_packet_of(const net::SocketError& error, Transport transport, const
                       .hops = 1};
   const std::size_t before = quoted.size() + (udp ? kUdpHeader : 0);
   const std::size_t kept = std::min(error.quoted.size(), (v4 ? kQuoted4 : kQuoted6) - before);
-  const Header outer{.from = error.reporter, .to = from.address, .protocol = echo_protocol(from.address)};
+  const Header outer{.from = error.reporter,
+                     .to = from.address,
+                     .protocol = echo_protocol(from.address),
+                     .hops = error.ttl != 0 ? error.ttl : kUsualHops,
+                     .tos = error.tos};
 
   Packet packet = packet_of(outer, kIcmpHeader + before + kept);
   MutableByteView icmp = packet.mutable_bytes().subspan(outer.size());
   std::fill_n(icmp.begin(), kIcmpHeader, std::uint8_t{0});
   icmp[0] = error.type;
   icmp[1] = error.code;
-  store_be32(&icmp[4], error.info);  // the next hop's MTU (RFC 1191 section 4, RFC 4443 section 3.2), or 0
+  // The next hop's MTU (RFC 1191 section 4, RFC 4443 section 3.2); where a parameter is wrong, of IPv4 in one byte (RFC
+  // 792); or 0.
+  store_be32(&icmp[4], v4 && error.type == kParameterProblem4 ? error.info << 24 : error.info);
   MutableByteView inside = icmp.subspan(kIcmpHeader);
   write_header(inside, quoted, before + error.quoted.size());
   if (udp) {

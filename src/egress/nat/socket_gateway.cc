@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "egress/nat/outer_packets.h"
+#include "packet/checksum.h"
 #include "packet/icmp.h"
 #include "packet/ip_view.h"
 #include "packet/super_packet.h"
@@ -25,6 +26,32 @@ Unreachable why(int error) {
     case EHOSTUNREACH: return Unreachable::host;
     default: return Unreachable::network;
   }
+}
+
+// What a socket is to send of a packet. It makes the headers anew, and good checksums with them: so nothing may come
+// this far that whoever receives it would have thrown away (RFC 1812 section 5.2.2, RFC 1122 section 4.1.3.4, RFC 8200
+// section 8.1).
+std::optional<ByteView> sendable(const Packet& packet, const IpView& view, const TranslationView& at) {
+  const ByteView bytes = packet.bytes();
+  if (view.family == Family::ipv4 && internet_checksum(bytes.first(view.header_size)) != 0) return std::nullopt;
+  const bool udp = at.ends.transport == Transport::udp;
+  ByteView rest = bytes.subspan(at.offset);
+  // What a kernel or a peer left undone was looked at when it came (check_offload()).
+  if (packet.offload.needs_checksum) return rest.subspan(kUdpHeader);
+  std::uint8_t protocol = view.family == Family::ipv4 ? kProtocolIcmp : kProtocolIcmp6;
+  if (udp) {
+    // The datagram may be shorter than what the packet carries (RFC 768), never longer.
+    const std::size_t length = load_be16(&rest[4]);
+    if (length < kUdpHeader || length > rest.size()) return std::nullopt;
+    rest = rest.first(length);
+    protocol = kProtocolUdp;
+    if (load_be16(&rest[6]) == 0)
+      return view.family == Family::ipv4 ? std::optional(rest.subspan(kUdpHeader)) : std::nullopt;
+  }
+  const std::uint32_t pseudo =
+      protocol == kProtocolIcmp ? 0 : pseudo_header_sum(view.source, view.destination, protocol, rest.size());
+  if (checksum_finish(checksum_add(rest, pseudo)) != 0) return std::nullopt;
+  return udp ? rest.subspan(kUdpHeader) : rest;
 }
 
 }  // namespace
@@ -134,11 +161,16 @@ void SocketGateway::send_run(End& end, std::span<OutboundPacket> run) {
       one.packet = {};
       continue;
     }
+    const auto payload = sendable(one.packet, view, *at);
+    if (!payload) {
+      ++counters_.malformed;
+      one.packet = {};
+      continue;
+    }
     const bool v4 = view.family == Family::ipv4;
-    const bool udp = end.transport == Transport::udp;
     outgoing_.push_back({.to = {view.destination, at->ends.destination},
                          .from = {},
-                         .bytes = bytes.subspan(at->offset + (udp ? kUdpHeader : 0U)),
+                         .bytes = *payload,
                          .segment_size = one.packet.offload.gso == Offload::Gso::none ? std::uint16_t{0}
                                                                                       : one.packet.offload.segment_size,
                          .ttl = view.ttl,

@@ -39,6 +39,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   struct Counters {
     std::uint64_t full = 0;       // packets that a socket had no room for
     std::uint64_t refused = 0;    // packets that the system would not send, or that no socket can (ICMP errors)
+    std::uint64_t malformed = 0;  // with a bad length or checksum, which a socket would make good
     std::uint64_t no_socket = 0;  // ends that the system would not give
     std::uint64_t closed = 0;     // packets whose mapping has gone meanwhile
   };

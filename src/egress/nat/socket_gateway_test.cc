@@ -145,6 +145,41 @@ TEST_F(SocketGatewayTest, WhatTheSystemWillNotSendIsCountedAndTheNextGoesOut) {
   EXPECT_EQ(got[0].text, "next");
 }
 
+// A socket would send it with a good checksum, and nobody could tell any more.
+TEST_F(SocketGatewayTest, WhatNoReceiverWouldBelieveIsNotSent) {
+  net::UdpSocket server = outside_.server();
+  const Endpoint outer = gateway_.acquire(Transport::udp, Family::ipv4, binding_).value();
+  const auto broken = [&](std::size_t at) {
+    Packet packet = udp_packet(outer, server.local(), "broken");
+    packet.mutable_bytes()[at] ^= 0x40;
+    outside_.send(binding_, std::move(packet));
+  };
+  broken(8);   // the hop limit, and so the header's checksum
+  broken(25);  // the length, larger than the packet
+  broken(30);  // the data
+  EXPECT_EQ(gateway_.counters().malformed, 3U);
+  Packet without = udp_packet(outer, server.local(), "without");
+  store_be16(&without.mutable_bytes()[26], 0);
+  outside_.send(binding_, std::move(without));
+  const auto got = net::receive_count(outside_.runner, server, outside_.arena, 1);
+  ASSERT_EQ(got.size(), 1U);
+  EXPECT_EQ(got[0].text, "without") << "IPv4 may have no checksum";
+}
+
+TEST_F(SocketGatewayTest, WhatLiesBehindTheDatagramInItsPacketIsNotOfIt) {
+  net::UdpSocket server = outside_.server();
+  const Endpoint outer = gateway_.acquire(Transport::udp, Family::ipv4, binding_).value();
+  const Packet datagram = udp_packet(outer, server.local(), "all");
+  Packet packet = Packet::copy_of(as_bytes(std::string(as_text(datagram.bytes())) + "more"));
+  store_be16(&packet.mutable_bytes()[2], static_cast<std::uint16_t>(packet.size()));
+  store_be16(&packet.mutable_bytes()[10], 0);
+  store_be16(&packet.mutable_bytes()[10], internet_checksum(packet.bytes().first(20)));
+  outside_.send(binding_, std::move(packet));
+  const auto got = net::receive_count(outside_.runner, server, outside_.arena, 1);
+  ASSERT_EQ(got.size(), 1U);
+  EXPECT_EQ(got[0].text, "all");
+}
+
 TEST_F(SocketGatewayTest, AFamilyWithoutAnAddressHasNoOutside) {
   EXPECT_FALSE(gateway_.acquire(Transport::udp, Family::ipv6, binding_));
   EXPECT_FALSE(gateway_.acquire(Transport::tcp, Family::ipv4, binding_));
@@ -182,6 +217,8 @@ TEST_F(SocketGatewayTest, WhatIsTooBigForTheWayIsToldWithTheSizeThatPasses) {
     ASSERT_TRUE(outer);
     Packet large = udp_packet(*outer, end("127.0.0.1:9"), std::string(1373, 'x'));
     large.mutable_bytes()[6] = 0x40;  // DF
+    store_be16(&large.mutable_bytes()[10], 0);
+    store_be16(&large.mutable_bytes()[10], internet_checksum(large.bytes().first(20)));
     outside.send(outside.binding, std::move(large));
     const Packet packet = outside.await_arrival();
     EXPECT_EQ(packet.bytes()[20], 3);
