@@ -173,9 +173,6 @@ void read_internet(Section section, InternetConfig& out) {
   }
 }
 
-void read_dns_upstream(Section section, std::vector<Endpoint>& out) {
-  section.list("upstream", out, dns_server);
-  section.mark_reserved();
-}
+void read_dns_upstream(Section& section, std::vector<Endpoint>& out) { section.list("upstream", out, dns_server); }
 
 }  // namespace penstock

@@ -97,6 +97,6 @@ void read_push(Section section, PushConfig& out);
 void read_lan(Section section, LanConfig& out);
 void read_internet(Section section, InternetConfig& out);
 // "9.9.9.9" is port 53; "9.9.9.9:5353" and "[2620:fe::fe]:53" say theirs.
-void read_dns_upstream(Section section, std::vector<Endpoint>& out);
+void read_dns_upstream(Section& section, std::vector<Endpoint>& out);
 
 }  // namespace penstock

@@ -224,7 +224,13 @@ ServerConfig read_config(ConfigReader& reader, PathsConfig paths) {
   read_internet(internet, config.internet);
   if (config.internet.mode == InternetConfig::Mode::kernel && !config.vpn.tun)
     internet.refuse("mode", "kernel takes a TUN device: leave vpn.tun on, or choose userspace");
-  read_dns_upstream(root.section("dns"), config.dns.upstream);
+  Section dns = root.section("dns");
+  dns.value("serve", config.dns.serve, form::word<bool>({{"on", true}, {"off", false}}));
+  read_dns_upstream(dns, config.dns.upstream);
+  for (const Endpoint& upstream : config.dns.upstream) {
+    if (upstream.address == config.vpn.server_ip || upstream.address == config.vpn.server_ip6)
+      dns.refuse("upstream", upstream.address.to_string() + " is this gateway: it would ask itself");
+  }
   Section performance = root.section("performance");
   performance.value("loops", config.performance.loops, form::integer(1, 256));
   read_performance(performance, config.performance);

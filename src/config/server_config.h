@@ -109,7 +109,8 @@ struct ServerConfig {
   PushConfig push;  // all but push.routes is read and checked only; `reserved` tells what of it was given
   InternetConfig internet;
   struct Dns {
-    std::vector<Endpoint> upstream;
+    bool serve = true;               // to clients, at the gateway's inner addresses
+    std::vector<Endpoint> upstream;  // none: those that this machine asks
   } dns;
 
   struct Performance : PerformanceConfig {

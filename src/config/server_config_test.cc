@@ -110,7 +110,7 @@ internet:
   filtering: address
   udp_timeout: 10m
   forward: ["tcp 2222 -> 10.8.0.5:22"]
-dns: {upstream: [9.9.9.9, "[2620:fe::fe]:5353"]}
+dns: {serve: off, upstream: [9.9.9.9, "[2620:fe::fe]:5353"]}
 performance: {loops: 2, nice: -5, congestion_control: reno}
 logging: {level: debug, format: json, statistics_interval: 0s}
 state_dir: /var/lib/x
@@ -138,7 +138,7 @@ constexpr std::string_view kFullJson = R"({
 "internet": {"mode": false, "public_ip": "203.0.113.7", "allow": ["0.0.0.0/0"],
   "deny": [{"to": "10.0.0.0/8", "ports": ["udp 53"]}], "forward": ["tcp 2222 -> 10.8.0.5:22"],
   "filtering": "address", "udp_timeout": "10m"},
-"dns": {"upstream": ["9.9.9.9", "[2620:fe::fe]:5353"]},
+"dns": {"serve": false, "upstream": ["9.9.9.9", "[2620:fe::fe]:5353"]},
 "performance": {"loops": 2, "nice": -5, "congestion_control": "reno"},
 "logging": {"level": "debug", "format": "json", "statistics_interval": "0s"},
 "state_dir": "/var/lib/x", "status_socket": "/run/x.sock"})";
@@ -209,6 +209,7 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.internet.udp_timeout, 10min);
   EXPECT_THAT(config.internet.forward,
               ElementsAre(InternetConfig::Forward{PortProtocol::tcp, 2222, Endpoint::parse("10.8.0.5:22").value()}));
+  EXPECT_FALSE(config.dns.serve);
   EXPECT_THAT(config.dns.upstream,
               ElementsAre(Endpoint::parse("9.9.9.9:53").value(), Endpoint::parse("[2620:fe::fe]:5353").value()));
   EXPECT_EQ(config.performance.loops, 2);
@@ -219,7 +220,7 @@ void expect_full(const ServerConfig& config) {
   EXPECT_EQ(config.logging.statistics_interval, 0s);
   EXPECT_EQ(config.paths.state_dir, "/var/lib/x");
   EXPECT_EQ(config.paths.status_socket, "/run/x.sock");
-  EXPECT_THAT(config.reserved, ElementsAre("push.exclude", "push.dns", "dns.upstream"));
+  EXPECT_THAT(config.reserved, ElementsAre("push.exclude", "push.dns"));
 }
 
 TEST(ServerConfig, YamlAndJsonSayTheSame) {
@@ -320,6 +321,8 @@ TEST(ServerConfig, MistakesAreNamedWithPlacePathAndWayOut) {
            Case{"dns: {upstream: [dns.example]}",
                 "server.yaml:2:18: dns.upstream[0]: expected an address such as 9.9.9.9 or 9.9.9.9:53, got "
                 "\"dns.example\""},
+           Case{"dns: {upstream: [10.100.0.1]}",
+                "server.yaml:2:17: dns.upstream: 10.100.0.1 is this gateway: it would ask itself"},
            Case{"push: {dns: {split: [a.example]}}",
                 "server.yaml:2:21: push.dns.split: names domains, but push.dns.servers has no server to ask for them"},
            Case{"performance: {congestion_control: BBR v3}",

@@ -35,50 +35,57 @@ void Forwarder::set_servers(std::span<const Endpoint> servers) {
   cache_.clear();
 }
 
-void Forwarder::on_query(const ClientKey& client, ByteView bytes) {
+bool Forwarder::on_query(const ClientKey& client, ByteView bytes) {
   const TimePoint now = loop_->now();
   const Transport transport = client.stream == 0 ? Transport::udp : Transport::stream;
   if (!limits_.take(client.client, now)) {
     counters_.count(Count::over_rate);
     // A datagram is as if lost, and asked again later. Over a stream nothing is lost, so an answer is waited for.
     const auto header = parse_header(bytes);
-    if (transport == Transport::stream && header && !header->response)
-      answer_(client, bare_answer(bytes, rcode::kRefused));
-    return;
+    if (transport != Transport::stream || !header || header->response) return false;
+    answer_(client, bare_answer(bytes, rcode::kRefused));
+    return true;
   }
   auto read = read_client_query(bytes, transport);
   if (const auto* refused = std::get_if<RefusedQuery>(&read)) {
     counters_.count(refused->reason);
-    if (!refused->answer.empty()) answer_(client, refused->answer);
-    return;
+    if (refused->answer.empty()) return false;
+    answer_(client, refused->answer);
+    return true;
   }
   auto& query = std::get<ClientQuery>(read);
   if (const auto local = zones_->answer(query.head.question)) {
     counters_.count(Count::local);
     query.head.header.authoritative = true;
-    return answer_(client, query.answer(local->rcode, local->records));
+    answer_(client, query.answer(local->rcode, local->records));
+    return true;
   }
   if (!query.recursion_desired) return refuse(client, query, Count::not_recursive);
   if (const auto hit = cache_.find(query.key(), now)) {
     counters_.count(Count::cached);
-    return answer_(client, query.answer(hit->rcode, *hit->records, hit->ttl_cap, hit->age));
+    answer_(client, query.answer(hit->rcode, *hit->records, hit->ttl_cap, hit->age));
+    return true;
   }
-  wait_for(client, std::move(query));
+  return wait_for(client, std::move(query));
 }
 
-void Forwarder::refuse(const ClientKey& client, const ClientQuery& query, Count reason) {
+bool Forwarder::refuse(const ClientKey& client, const ClientQuery& query, Count reason) {
   counters_.count(reason);
   answer_(client, query.answer(rcode::kRefused));
+  return true;
 }
 
-void Forwarder::wait_for(const ClientKey& client, ClientQuery query) {
+bool Forwarder::wait_for(const ClientKey& client, ClientQuery query) {
   CacheKey key = query.key();
   const auto found = pending_.find(key);
   if (found != pending_.end()) {
     const bool repeated = std::ranges::any_of(found->second->waiters, [&](const Waiter& waiter) {
       return waiter.client == client && waiter.query.head.header.id == query.head.header.id;
     });
-    if (repeated) return counters_.count(Count::repeated);
+    if (repeated) {
+      counters_.count(Count::repeated);
+      return false;
+    }
   } else if (servers_.empty()) {
     return refuse(client, query, Count::no_upstream);
   }
@@ -89,7 +96,7 @@ void Forwarder::wait_for(const ClientKey& client, ClientQuery query) {
   if (found != pending_.end()) {
     counters_.count(Count::joined);
     found->second->waiters.push_back({client, std::move(query)});
-    return;
+    return true;
   }
   counters_.count(Count::asked);
   auto made = std::make_unique<Pending>(*loop_, std::move(key));
@@ -98,6 +105,7 @@ void Forwarder::wait_for(const ClientKey& client, ClientQuery query) {
   pending.waiters.push_back({client, std::move(query)});
   pending_.emplace(pending.key, std::move(made));
   ask_next(pending);
+  return true;
 }
 
 std::shared_ptr<Server> Forwarder::choose(const Pending& pending) const {
@@ -275,14 +283,24 @@ void Forwarder::finish(Pending& pending, const Message& answer) {
   }
 }
 
-void Forwarder::forget(std::uint64_t client) {
+template <typename IsGone>
+void Forwarder::forget_waiters(IsGone is_gone) {
   for (auto& [key, pending] : pending_) {
     // The question goes on: its answer is worth keeping.
-    const auto gone =
-        std::erase_if(pending->waiters, [&](const Waiter& waiter) { return waiter.client.client == client; });
-    for (std::size_t i = 0; i < gone; ++i) limits_.end(client);
-    waiting_ -= gone;
+    waiting_ -= std::erase_if(pending->waiters, [&](const Waiter& waiter) {
+      if (!is_gone(waiter.client)) return false;
+      limits_.end(waiter.client.client);
+      return true;
+    });
   }
+}
+
+void Forwarder::forget(std::uint64_t client) {
+  forget_waiters([client](const ClientKey& key) { return key.client == client; });
+}
+
+void Forwarder::forget_stream(std::uint64_t stream) {
+  forget_waiters([stream](const ClientKey& key) { return key.stream == stream; });
 }
 
 }  // namespace penstock::dns

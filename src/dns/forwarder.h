@@ -81,6 +81,7 @@ struct ClientKey {
   std::uint64_t client = 0;  // whose limits it counts against: the number of a session
   Endpoint from;
   std::uint64_t stream = 0;  // a number of the outside's for a TCP connection; 0: UDP
+  Endpoint to;               // what it was sent to, where its answer comes from
 
   friend auto operator<=>(const ClientKey&, const ClientKey&) = default;
 };
@@ -109,13 +110,16 @@ class Forwarder {
   // the cache is emptied, for the answers may be others now.
   void set_servers(std::span<const Endpoint> servers);
 
-  void on_query(const ClientKey& client, ByteView query);
+  // Whether an answer has been given or will be, unless the client is forgotten: false for what is dropped.
+  bool on_query(const ClientKey& client, ByteView query);
   // `from` is the address that the bytes came from. Exchanges that are closed are ignored.
   void on_reply(Exchange exchange, const Endpoint& from, ByteView reply);
   // The exchange's socket is dead: refused, unreachable, ended without a reply. It is closed already.
   void on_failed(Exchange exchange);
   // The client is gone: nothing of it waits any more.
   void forget(std::uint64_t client);
+  // The same of one TCP connection.
+  void forget_stream(std::uint64_t stream);
 
   std::size_t waiting() const { return waiting_; }           // queries of clients
   std::size_t questions() const { return pending_.size(); }  // that are being asked
@@ -148,8 +152,8 @@ class Forwarder {
   };
   enum class Way : std::uint8_t { usual, lower_case, without_edns, stream };
 
-  void wait_for(const ClientKey& client, ClientQuery query);
-  void refuse(const ClientKey& client, const ClientQuery& query, Count reason);
+  bool wait_for(const ClientKey& client, ClientQuery query);
+  bool refuse(const ClientKey& client, const ClientQuery& query, Count reason);
   // Each of these may end the question, which is then gone.
   void ask_next(Pending& pending);
   void ask_again(Pending& pending, std::size_t attempt, Way way);
@@ -158,6 +162,8 @@ class Forwarder {
   void on_timer(Pending& pending);
   void fail(Pending& pending);
   void finish(Pending& pending, const Message& answer);
+  template <typename IsGone>
+  void forget_waiters(IsGone is_gone);
 
   bool ask(Pending& pending, const std::shared_ptr<Server>& server, Way way);
   std::shared_ptr<Server> choose(const Pending& pending) const;

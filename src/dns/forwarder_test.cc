@@ -475,6 +475,33 @@ TEST_F(ForwarderTest, OfAClientThatIsGoneNothingWaits) {
   EXPECT_EQ(answers_[0].client, kBob);
 }
 
+TEST_F(ForwarderTest, AClosedStreamsQueriesAreForgottenAndNoOthers) {
+  start({.client = {.in_flight = 2}});
+  ask("a.example", kBobsStream);
+  ask("a.example", kBob);
+  forwarder_->forget_stream(kBobsStream.stream);
+  EXPECT_EQ(forwarder_->waiting(), 1U);
+  ask("b.example", kBob);
+  EXPECT_EQ(counted(Count::client_in_flight), 0U) << "what is forgotten does not count against the client";
+  answer(0, address_record("a.example", "203.0.113.1"));
+  ASSERT_EQ(answers_.size(), 1U);
+  EXPECT_EQ(answers_[0].client, kBob);
+}
+
+TEST_F(ForwarderTest, ItSaysOfEachQueryWhetherThereIsAnAnswerToIt) {
+  start({.client = {.rate = 1, .burst = 6}});
+  EXPECT_TRUE(forwarder_->on_query(kBobsStream, query("a.example"))) << "asked";
+  EXPECT_FALSE(forwarder_->on_query(kBobsStream, query("a.example"))) << "repeated";
+  EXPECT_TRUE(forwarder_->on_query(kBobsStream, query("a.example", {.id = 2}))) << "joined";
+  EXPECT_TRUE(forwarder_->on_query(kBobsStream, query("localhost"))) << "local";
+  EXPECT_TRUE(forwarder_->on_query(kBobsStream, query("a.example", {.type = type::kAny}))) << "refused";
+  EXPECT_FALSE(forwarder_->on_query(kBobsStream, reply(query("a.example"), {}))) << "no query";
+  EXPECT_TRUE(forwarder_->on_query(kBobsStream, query("b.example"))) << "over rate, by TCP";
+  EXPECT_FALSE(forwarder_->on_query(kBob, query("b.example"))) << "over rate, by UDP";
+  EXPECT_EQ(answers_.size(), 3U);
+  EXPECT_EQ(forwarder_->waiting(), 2U);
+}
+
 TEST_F(ForwarderTest, WhoHasItsAnswerMayAskAgainAtOnce) {
   bool again = false;
   Forwarder forwarder(loop_, random_, wire_, zones_, {}, [&](const ClientKey& client, ByteView) {

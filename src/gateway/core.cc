@@ -121,8 +121,14 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
                                                            .queue_memory = config.limits.queue_memory,
                                                            .sessions_per_token = config.limits.sessions_per_token});
 
-  if (core->nat_exit_)
-    core->registry_->on_session_ended([exit = core->nat_exit_.get()](SessionId session) { exit->forget(session); });
+  if (config.dns.serve) {
+    core->names_ = std::make_unique<Names>(home, around.random, config, *core->registry_, core->local_host_.get());
+    core->names_->listen(std::move(around.name_listeners));
+  }
+  core->registry_->on_session_ended([core = core.get()](SessionId session) {
+    if (core->nat_exit_) core->nat_exit_->forget(session);
+    if (core->names_) core->names_->forget(session);
+  });
 
   core->limiter_ = std::make_unique<ingress::HandshakeLimiter>(
       ingress::HandshakeLimiter::Settings{.handshakes = config.limits.handshakes,

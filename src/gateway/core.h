@@ -27,6 +27,7 @@
 #include "egress/local/local_host.h"
 #include "egress/nat/nat_exit.h"
 #include "egress/tun/tun_exit.h"
+#include "gateway/names.h"
 #include "ingress/websocket/door.h"
 #include "ingress/websocket/handshake_limiter.h"
 #include "ingress/websocket/warnings.h"
@@ -53,7 +54,8 @@ class Core {
     session::StateFile& state;
     tun::Device* device = nullptr;  // null: vpn.tun off
     std::move_only_function<void(Error)> device_lost = [](const Error&) {};
-    std::optional<Internet> internet;  // none: not in user space
+    std::optional<Internet> internet;   // none: not in user space
+    dns::NameListeners name_listeners;  // on the inner addresses, where there is a device
     // Connections that the listeners closed unserved for want of a descriptor.
     std::function<std::uint64_t()> shed = [] { return std::uint64_t{0}; };
   };
@@ -83,6 +85,8 @@ class Core {
   session::Registry& registry() { return *registry_; }
   ingress::HandshakeLimiter& limiter() { return *limiter_; }
   const std::vector<std::unique_ptr<router::Shard>>& shards() const { return shards_; }
+  // Null with dns.serve off.
+  Names* names() { return names_.get(); }
   // Null where there is no internet in user space.
   egress::NatExit* nat_exit() { return nat_exit_.get(); }
   // Links and handshakes of all doors. Only where one thread runs all loops (tests).
@@ -102,6 +106,7 @@ class Core {
   std::unique_ptr<egress::LocalHost> local_host_;
   std::unique_ptr<egress::NatExit> nat_exit_;
   std::unique_ptr<session::Registry> registry_;
+  std::unique_ptr<Names> names_;
   std::unique_ptr<ingress::HandshakeLimiter> limiter_;
   std::unique_ptr<ingress::Warnings> warnings_;
   std::vector<std::unique_ptr<ingress::Door>> doors_;  // before those above in destruction: they use them

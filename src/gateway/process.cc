@@ -15,6 +15,7 @@
 #include "base/version.h"
 #include "config/server_doubts.h"
 #include "config/token_record.h"
+#include "dns/service/name_listeners.h"
 #include "egress/kernel/kernel_nat.h"
 #include "gateway/account.h"
 #include "gateway/core.h"
@@ -64,6 +65,7 @@ class Process {
   Result<void> load_credentials();
   Result<void> refuse_overlap(const char* key, const Prefix& subnet) const;
   Result<void> open_interface();
+  void open_names();
   Result<void> open_outside();
   Result<void> open_kernel_nat();
   void set_internet_rules(const InternetConfig& rules);
@@ -93,10 +95,12 @@ class Process {
   bool outer_ipv6_ = false;  // as the kernel's rules know it
   Listeners listeners_;
   std::unique_ptr<Outside> outside_;
+  dns::NameListeners name_listeners_;  // until the core has them
   std::unique_ptr<Core> core_;
   std::unique_ptr<net::StatusSocket> status_;
   std::unique_ptr<FileWatch> certificate_watch_;
   std::unique_ptr<FileWatch> token_watch_;
+  std::unique_ptr<FileWatch> resolver_watch_;
   Timer statistics_timer_{home_};
   std::unique_ptr<StatisticsLog> statistics_;
   Identity identity_;
@@ -138,6 +142,7 @@ Result<void> Process::start() {
       listeners_.open(home_, config_.server, net::congestion_control_by(config_.performance.congestion_control)));
   identity_.listen = listeners_.names();
   PENSTOCK_TRY_VOID(open_interface());
+  open_names();
   PENSTOCK_TRY_VOID(open_outside());
   PENSTOCK_TRY_VOID(leave_root());
 
@@ -161,6 +166,7 @@ Result<void> Process::start() {
                                           begin_stop();
                                         },
                                     .internet = internet_in_user_space(),
+                                    .name_listeners = std::move(name_listeners_),
                                     .shed = [this] { return listeners_.shed(); }}));
   if (outside_) outside_->attach(*core_->nat_exit());
   PENSTOCK_TRY_VOID(load_credentials());
@@ -177,6 +183,13 @@ Result<void> Process::start() {
         [this] { reload_certificate(); });
   }
   token_watch_ = std::make_unique<FileWatch>(home_, std::vector{token_file_path(config_)}, [this] { reload_tokens(); });
+  if (core_->names() != nullptr) {
+    core_->names()->set_servers(resolvers_of(config_));
+    if (config_.dns.upstream.empty()) {
+      resolver_watch_ = std::make_unique<FileWatch>(home_, std::vector<std::string>{kResolvConf},
+                                                    [this] { core_->names()->set_servers(resolvers_of(config_)); });
+    }
+  }
   identity_.started = home_.now();
   if (config_.logging.statistics_interval.count() > 0) {
     statistics_ = std::make_unique<StatisticsLog>(home_.now());
@@ -322,6 +335,20 @@ Result<void> Process::open_interface() {
   identity_.interface = interface_->name();
   log::debug("interface configured", {{"interface", identity_.interface}, {"address", config_.vpn.server_ip}});
   return {};
+}
+
+// Where there is no TUN device, queries come as packets. A gateway without names is better than none.
+void Process::open_names() {
+  if (!config_.dns.serve || !interface_) return;
+  std::vector<Endpoint> at{{config_.vpn.server_ip, dns::NameService::kPort}};
+  if (config_.vpn.server_ip6) at.push_back({*config_.vpn.server_ip6, dns::NameService::kPort});
+  auto listeners = dns::NameListeners::open(home_, at);
+  if (listeners) {
+    name_listeners_ = std::move(*listeners);
+  } else {
+    log::warn("clients are not served names; dns.serve: off says that this is meant",
+              {{"error", listeners.error().message}});
+  }
 }
 
 Result<void> Process::open_outside() {

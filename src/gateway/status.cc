@@ -91,6 +91,19 @@ Json internet_json(Core& core, const ServerConfig& config, const Identity& ident
   return json;
 }
 
+Json names_json(const Names& names) {
+  Json json = {{"servers", Json::array()}, {"queries", Json::object()}};
+  for (const Endpoint& server : names.servers()) json["servers"].push_back(server.to_string());
+  for (std::size_t i = 0; i < dns::kCounts; ++i) {
+    const auto count = static_cast<dns::Count>(i);
+    json["queries"][std::string(to_string(count))] = names.service().queries().of(count);
+  }
+  json["strangers"] = names.service().counters().strangers;
+  json["waiting"] = names.service().forwarder().waiting();
+  json["cached"] = names.service().forwarder().cache().entries();
+  return json;
+}
+
 }  // namespace
 
 std::string status_json(Core& core, const ServerConfig& config, const Identity& identity, TimePoint now) {
@@ -107,6 +120,8 @@ std::string status_json(Core& core, const ServerConfig& config, const Identity& 
   json["mtu"] = config.vpn.mtu;
 
   json["internet"] = internet_json(core, config, identity);
+
+  if (const Names* names = core.names()) json["dns"] = names_json(*names);
 
   json["sessions"] = Json::array();
   for (const auto& session : core.registry().sessions()) json["sessions"].push_back(session_json(session, now));

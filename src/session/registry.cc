@@ -12,6 +12,16 @@ using auth::LeaseTicket;
 using router::PortId;
 using router::Shard;
 
+namespace {
+
+std::string lower(std::string name) {
+  for (char& c : name)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+  return name;
+}
+
+}  // namespace
+
 struct Registry::Record {
   SessionId id;
   std::array<std::uint8_t, 16> key{};
@@ -439,6 +449,9 @@ void Registry::end(Record& record, std::string_view reason) {
   const auto siblings = by_credential_.find(record.credential->name);
   siblings->second.erase(record.id.slot);
   if (siblings->second.empty()) by_credential_.erase(siblings);
+  const auto namesakes = by_lower_name_.find(lower(record.credential->name));
+  namesakes->second.erase(record.id.slot);
+  if (namesakes->second.empty()) by_lower_name_.erase(namesakes);
   auto waiting = std::exchange(record.waiting, {});
   const std::uint32_t slot = record.id.slot;
   records_[slot].reset();
@@ -479,6 +492,7 @@ Registry::Record& Registry::make_record(std::shared_ptr<const Credential> creden
   by_address_[address] = record.get();
   if (record->address6) by_address_[*record->address6] = record.get();
   by_credential_[record->credential->name].insert(slot);
+  by_lower_name_[lower(record->credential->name)].insert(slot);
   records_[slot] = std::move(record);
   return *records_[slot];
 }
@@ -583,6 +597,30 @@ std::vector<SessionStatus> Registry::sessions() const {
                     .queued_bytes = record->usage->queued_bytes.load(std::memory_order_relaxed)});
   }
   return list;
+}
+
+std::vector<IpAddress> Registry::addresses_of(std::string_view lower_name) const {
+  std::vector<IpAddress> addresses;
+  const auto found = by_lower_name_.find(lower_name);
+  if (found == by_lower_name_.end()) return addresses;
+  for (const std::uint32_t slot : found->second) {
+    addresses.push_back(records_[slot]->address);
+    if (records_[slot]->address6) addresses.push_back(*records_[slot]->address6);
+  }
+  return addresses;
+}
+
+std::optional<Registry::Owner> Registry::owner_of(const IpAddress& address) const {
+  if (const auto found = by_address_.find(address); found != by_address_.end()) {
+    const Record& record = *found->second;
+    return Owner{.session = record.id, .name = record.credential->name, .its_own = true};
+  }
+  for (const auto& record : records_) {
+    if (!record) continue;
+    for (const Prefix& site : record->sites)
+      if (site.contains(address)) return Owner{.session = record->id, .name = record->credential->name};
+  }
+  return std::nullopt;
 }
 
 Totals Registry::totals() const {

@@ -154,6 +154,15 @@ class Registry {
   void count_refused_login(Endpoint outer, std::string reason);
 
   std::vector<SessionStatus> sessions() const;
+  // The addresses of all sessions of the credentials of this name, which is in lower case and stands for any case.
+  std::vector<IpAddress> addresses_of(std::string_view lower_name) const;
+  // The session that has this address or a site that it lies in, and whose it is; nothing where there is none.
+  struct Owner {
+    SessionId session;
+    std::string_view name;  // valid until the next call of anything here
+    bool its_own = false;   // and not of a site
+  };
+  std::optional<Owner> owner_of(const IpAddress& address) const;
   Totals totals() const;
   const router::AddressPool& pool() const { return pool_; }
   // Saves now, on this thread: for an orderly stop.
@@ -215,6 +224,7 @@ class Registry {
   std::map<std::array<std::uint8_t, 16>, Record*> by_key_;
   std::map<IpAddress, Record*> by_address_;
   std::map<std::string, std::set<std::uint32_t>, std::less<>> by_credential_;  // slots, at least one each
+  std::map<std::string, std::set<std::uint32_t>, std::less<>> by_lower_name_;  // the same for the DNS
   std::set<std::pair<TimePoint, std::uint32_t>> detached_;                     // oldest first, with the slot
   std::set<IpAddress> reserved_;             // in the pool, for the present credentials
   std::map<IpAddress, std::string> fixed6_;  // address6 of the present credentials, with the name

@@ -27,6 +27,7 @@ void LocalHost::send(PacketBatch& batch) {
   for (const Packet& packet : batch) {
     const auto view = parse_ip(packet.bytes());
     if (!view) continue;  // the router let nothing else through
+    if (service_ && service_(packet)) continue;
     auto answer = echo_reply(packet, *view);
     const bool has_ports = view->protocol == kProtocolTcp || view->protocol == kProtocolUdp;
     if (!answer && has_ports && may_send_error()) {
