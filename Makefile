@@ -80,7 +80,7 @@ windows-check: ## what a Windows client stands on, built with MinGW, its unit te
 # The labs that wait for real timeouts.
 test-waits: build-tests
 	@PENSTOCK=$(abspath $(BUILD))/penstock PENSTOCK_DEEP=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n $(LABS) \
-	  test/netns/test_reconnect.py test/netns/test_hostile_peers.py
+	  test/netns/test_internet.py test/netns/test_reconnect.py test/netns/test_hostile_peers.py
 
 test-asan:
 	@$(PACKAGES) build test deep

@@ -8,6 +8,7 @@ root's, as it must be.
 """
 
 import contextlib
+import select
 import socket
 import threading
 
@@ -43,6 +44,10 @@ class Internet:
         self.server.sysctl("net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
         gateway_host.sysctl("net.ipv4.ping_group_range=0 2147483647")
 
+    def wire(self):
+        """What comes from the gateway, from now on."""
+        return Wire(self.lab, self.router, "wire0")
+
     def lead_tcp_past(self, client):
         """What measures UDP by way of a TCP connection: that one goes to the server by a wire of its own."""
         near, _ = self.lab.wire(client, "10.77.0.1/24", self.server, "10.77.0.2/24", "fd77::1/64", "fd77::2/64")
@@ -55,29 +60,48 @@ class Internet:
         return Echo(self.lab, host or self.server, address, port).heard
 
 
+class Wire:
+    """The IP packets that come in by an interface from now on."""
+
+    def __init__(self, lab, host, interface):
+        with host.entered():
+            self._sock = lab.closing(socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)))
+            self._sock.bind((interface, 3))  # ETH_P_ALL
+        self._sock.setblocking(False)
+
+    def take(self):
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                packet, (_, protocol, kind, _, _) = self._sock.recvfrom(1 << 16)
+                if kind != socket.PACKET_OUTGOING and protocol in (0x0800, 0x86DD):
+                    found.append(packet)
+        return found
+
+
 class Echo:
     def __init__(self, lab, host, address, port):
         self.heard = []
         with host.entered():
             self.sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind((address, port))
+        self.over, self._end = socket.socketpair()
         self.thread = threading.Thread(target=self._work)
         self.thread.start()
         lab.closing(self)
 
     def _work(self):
-        while True:
-            data, whom = self.sock.recvfrom(1 << 16)
-            if data == b"stop" and whom[:2] == self.sock.getsockname()[:2]:
-                return
-            self.heard.append(whom[:2])
-            with contextlib.suppress(OSError):
+        while self.over not in select.select([self.sock, self.over], [], [])[0]:
+            with contextlib.suppress(OSError):  # what the network said of an answer
+                data, whom = self.sock.recvfrom(1 << 16)
+                self.heard.append(whom[:2])
                 self.sock.sendto(data, whom)
 
     def close(self):
-        self.sock.sendto(b"stop", self.sock.getsockname())
+        self._end.close()
         self.thread.join()
-        self.sock.close()
+        for sock in (self.sock, self.over):
+            sock.close()
 
 
 def internet_lan(lab, certificates, mode="userspace", members=("alice", "bob"), ipv6=True, client_settings=None,

@@ -5,12 +5,16 @@ See internet.py for who is where.
 
 import errno
 import json
+import os
 import re
 import socket
+import time
 
 import pytest
 
+import packets
 from internet import (OTHER, OTHER6, OUTER, OUTER6, ROUTER, ROUTER6, SERVER, SERVER6, ask, internet_lan, udp_socket)
+from lab import wait_for
 
 modes = pytest.mark.parametrize("mode", ["userspace", "kernel"])
 BOTH = ((SERVER, OTHER, ROUTER, OUTER), (SERVER6, OTHER6, ROUTER6, OUTER6))
@@ -120,3 +124,73 @@ def test_a_forwarded_port_leads_to_a_client_from_outside_and_from_inside(lab, ce
     assert ask(lan.internet.server, OUTER, 5000) == (b"hello", (OUTER, 5000))
     assert heard[0][0] == SERVER, "the client sees who asks"
     assert ask(alice, OUTER, 5000) == (b"hello", (OUTER, 5000))
+
+
+@modes
+@pytest.mark.parametrize("seconds", [5, *([30, 60] if os.environ.get("PENSTOCK_DEEP") else [])])
+def test_after_a_cut_of_the_link_conversations_go_on_at_the_same_ports(lab, certificates, mode, seconds):
+    lan = internet_lan(lab, certificates, mode, members=("alice",))
+    client = lan.clients[0]
+    wire = lan.internet.wire()
+    heard = {server: lan.internet.echo(7000, server) for server in (SERVER, SERVER6)}
+    socks = {server: lab.closing(udp_socket(client.host, server, told=False)) for server in heard}
+    for server, sock in socks.items():
+        ask(client.host, server, 7000, sock=sock)
+    pings = [client.host.start("ping", "-n", "-i", "0.2", server) for server in (SERVER, SERVER6)]
+    for ping in pings:
+        ping.wait_for_log("icmp_seq=2 ")
+    before = client.status()
+    lab.cut(client.host)
+    time.sleep(seconds)  # which is what is to be shown
+    lab.heal(client.host)
+    marks = [ping.mark() for ping in pings]
+    for server, sock in socks.items():
+        wait_for(lambda: is_answered(client.host, server, sock), 20, "the conversation goes on")
+        assert len(set(heard[server])) == 1, "the same port outside"
+    for ping, mark in zip(pings, marks):
+        ping.wait_for_log("icmp_seq=", deadline=20, after=mark)
+    assert client.status()["address"] == before["address"]
+    icmp = [packet for packet in wire.take() if (packet[9] if packet[0] >> 4 == 4 else packet[6]) in (1, 58)]
+    asked = [packets.parse_echo(packets.parse(packet)) for packet in icmp]
+    identifiers = {(echo.kind, echo.ident) for echo in asked if echo.kind in (8, 128)}
+    assert len(identifiers) == 2, "one of each family"
+
+
+def test_a_scan_of_all_ports_by_one_client_costs_another_nothing(lab, certificates):
+    lan = internet_lan(lab, certificates, limits={"flow_rate": 1000000, "open_files": 1200})
+    alice, bob = (client.host for client in lan.clients)
+    heard = lan.internet.echo(7000)
+    bobs = [lab.closing(udp_socket(bob, SERVER)) for _ in range(20)]
+    for sock in bobs:
+        ask(bob, SERVER, 7000, sock=sock)
+    before = list(heard)
+    scanner = lab.closing(udp_socket(alice, SERVER, told=False))
+    for port in range(1, 65536):
+        scanner.sendto(b"?", (SERVER, port))
+    ends = [udp_socket(alice, SERVER, told=False) for _ in range(1000)]
+    for sock in ends:
+        sock.sendto(b"?", (SERVER, 9))
+        sock.close()
+    wait_for(lambda: lan.gateway.status()["limits"]["flows"] > 400, what="alice's own make room")
+    internet = lan.gateway.status()["internet"]
+    assert internet["sockets"] <= 600 and internet["flows"] <= 8192 + 20
+    heard.clear()
+    for sock in bobs:
+        ask(bob, SERVER, 7000, sock=sock)
+    assert [whom for whom in heard if whom in before] == before, "bob's are where they were"
+
+
+def test_with_several_loops_everybody_gets_there(lab, certificates):
+    lan = internet_lan(lab, certificates, performance={"loops": 2})
+    lan.internet.echo(7000)
+    for client in lan.clients:
+        assert ask(client.host, SERVER, 7000)[0] == b"hello"
+        assert "1 received" in client.host.run("ping", "-n", "-c1", "-W3", SERVER6).stdout
+
+
+def is_answered(host, server, sock):
+    """False also while the client has taken its routes away, as it does after some vain attempts to reconnect."""
+    try:
+        return ask(host, server, 7000, sock=sock, timeout=1)[0] == b"hello"
+    except OSError:
+        return False
