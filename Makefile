@@ -21,13 +21,13 @@ export JOBS PYTHON
 
 .DEFAULT_GOAL := build
 .PHONY: help build run demo test test-unit test-netns test-fuzz test-waits test-deep test-asan test-tsan windows-check \
-        bench fairness swarm switch micro lint lint-deep fuzz fuzz-minimize format install clean \
+        bench bench-nat fairness swarm switch micro lint lint-deep fuzz fuzz-minimize format install clean \
         build-tests build-bench build-fuzzers configure-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: PORT= RUN_DIR= (run)  SECONDS= (fuzz)  BENCH= (bench, fairness)  DESTDIR= PREFIX= (install)  JOBS= LABS= (at a time)  BUILD="
+	@echo "  Variables: PORT= RUN_DIR= (run)  SECONDS= (fuzz)  BENCH= (bench, bench-nat, fairness)  DESTDIR= PREFIX= (install)  JOBS= LABS= (at a time)  BUILD="
 
 build: ## the executable, build/penstock (the default)
 	@$(PACKAGES) build
@@ -119,6 +119,10 @@ build-bench:
 bench: build-bench ## throughput, delay and processor time beside other VPNs (root; half an hour; BENCH=--quick: five minutes)
 	@$(PACKAGES) peers
 	@$(PYTHON) bench/compare/run.py --build $(BUILD) --json $(BUILD)/compare.json --svg $(BUILD)/compare.svg $(BENCH)
+
+bench-nat: build-bench ## UDP to the internet: user-space NAT beside pasta and the kernel's, alone and behind the tunnel (root; a quarter of an hour)
+	@$(PACKAGES) peers
+	@$(PYTHON) bench/nat/run.py --build $(BUILD) --json $(BUILD)/nat.json $(BENCH)
 
 fairness: build-bench ## whether two clients get the same, and what a slow one costs another (root; four minutes)
 	@$(PACKAGES) peers

@@ -39,7 +39,7 @@ for purpose in "$@"; do
                         libfmt-dev) ;;
     bench) packages+=(iproute2 libbenchmark-dev openssl python3 util-linux valgrind) ;;
     peers) packages+=(iperf3 iputils-ping nftables)
-           optional+=(openvpn ocserv openconnect vpnc-scripts wireguard-go wireguard-tools tinc) ;;
+           optional+=(openvpn ocserv openconnect vpnc-scripts wireguard-go wireguard-tools tinc passt) ;;
     demo) packages+=(openssl iproute2 iputils-ping iperf3 jq) ;;
     *) echo "$0: no such purpose: $purpose" >&2; exit 2 ;;
   esac

@@ -155,7 +155,7 @@ bool Coalescer::continues(const Run& run, const PacketBatch& batch, const Candid
     return false;
   }
   return alike(first.bytes().data(), bytes, run.at) && packet.source == first.source && packet.member == first.member &&
-         packet.answers == first.answers;
+         packet.answers == first.answers && packet.may_fragment == first.may_fragment;
 }
 
 void Coalescer::join(Run& run, PacketBatch& batch, const Candidate& candidate) {
@@ -213,6 +213,7 @@ Packet Coalescer::merge(const Run& run, PacketBatch& batch) const {
   super.source = first.source;
   super.member = first.member;
   super.answers = first.answers;
+  super.may_fragment = first.may_fragment;
   super.offload = {.gso = run.kind, .needs_checksum = true, .segment_size = run.segment_size};
   std::size_t end = first.size();
   for (std::uint32_t place = run.first; place != run.last;) {

@@ -9,7 +9,7 @@
 // the flow ends the run. What joined is copied together when the run ends, and stands where its first packet stood. A
 // run of one packet is that packet, untouched: neither copied nor summed. To continue a run is
 //
-//   of one flow       the same addresses, ports and protocol, and metadata (who sent it, who answers)
+//   of one flow       the same addresses, ports and protocol, and metadata (who sent it, who answers, may_fragment)
 //   adjacent          TCP: the next sequence number; IPv4: the next identification, or don't-fragment, with which
 //                     identifications mean nothing (RFC 6864 section 4.1)
 //   alike             the same TTL, traffic class, flow label, IPv4 flags; TCP: the same acknowledgement, window and
@@ -41,7 +41,7 @@ namespace penstock {
 
 class Coalescer {
  public:
-  static constexpr std::size_t kOpenRuns = 8;
+  static constexpr std::size_t kOpenRuns = 32;
 
   // `kinds`: the super-packets that the receiver takes. UDP only where its kernel segments it (USO).
   explicit Coalescer(GsoKinds kinds = {}) : kinds_(kinds) {}

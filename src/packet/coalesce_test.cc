@@ -295,8 +295,9 @@ TEST(Coalescer, AnAcknowledgementBetweenIsNotOvertakenByItsOwnFlow) {
 }
 
 TEST(Coalescer, PacketsOfDifferentOriginDoNotJoin) {
-  for (int field = 0; field < 3; ++field) {
+  for (int field = 0; field < 4; ++field) {
     PacketBatch batch = batch_of(stream(2));
+    if (field == 3) batch[1].may_fragment = true;
     if (field == 0) batch[1].source = {.slot = 1, .generation = 1};
     if (field == 1) batch[1].member = 1;
     if (field == 2) batch[1].answers = 1;
@@ -304,10 +305,14 @@ TEST(Coalescer, PacketsOfDifferentOriginDoNotJoin) {
     EXPECT_EQ(batch.size(), 2U);
   }
   PacketBatch batch = batch_of(stream(2));
-  for (Packet& packet : batch) packet.member = 7;
+  for (Packet& packet : batch) {
+    packet.member = 7;
+    packet.may_fragment = true;
+  }
   Coalescer(kAll).coalesce(batch);
   ASSERT_EQ(batch.size(), 1U);
   EXPECT_EQ(batch[0].member, 7U);
+  EXPECT_TRUE(batch[0].may_fragment);
 }
 
 TEST(Coalescer, WhatFindsNoNeighbourIsNotTouched) {

@@ -45,7 +45,7 @@ ends = pytest.mark.parametrize("ends", ENDS, ids=NAMES)
 def connected(lab, certificates, ends):
     offload, settings = ends
     own = merged(settings, {"vpn": {"routes": PREFIXES}, **QUIET})
-    return Lan(lab, certificates, vpn={"subnet6": SUBNET6, "offload": offload}, client_settings=own, **QUIET)
+    return Lan(lab, certificates, internet={"mode": "off"}, vpn={"subnet6": SUBNET6, "offload": offload}, client_settings=own, **QUIET)
 
 
 def exact(host, address, to_host, to_address, size=2 * MIB, port=9000):

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dns/dns_testing.h"
+#include "dns/lan_names.h"
 #include "dns/stream_framing.h"
 #include "net/datagram_testing.h"
 #include "net/own_namespace_testing.h"

@@ -7,8 +7,9 @@
 //             to, so peers can tell each other how to be reached.
 // Filtering   whoever was spoken to may answer, by address and port, by address, or everybody (REQ-8). By default the
 //             first, since nobody else has business here.
-// Time        UDP 5 minutes (REQ-5; 2 would be the least), echo 60 s (RFC 5508 REQ-2). Any packet that passes begins it
-//             anew, in either direction: what comes in passes only from who was spoken to.
+// Time        UDP 5 minutes (REQ-5; 2 would be the least), echo 2 (RFC 5508 REQ-2 asks for one; a client may be away
+//             for as long, and go on). Any packet that passes begins it anew, in either direction: what comes in passes
+//             only from who was spoken to.
 // Hairpin     what goes to an outer end of ours comes back in, as from the sender's own outer end (RFC 4787 REQ-9,
 //             RFC 5508 REQ-7): the caller gives it to translate_inbound().
 // Errors      of ICMP go through with the packet that they quote translated as well (RFC 5508 section 4): of those
@@ -50,7 +51,7 @@ class Nat {
   struct Settings {
     Filtering filtering = Filtering::address_and_port;
     Duration udp_timeout = std::chrono::minutes(5);
-    Duration echo_timeout = std::chrono::seconds(60);
+    Duration echo_timeout = std::chrono::minutes(2);
     MappingTable::Bounds bounds;
     std::uint32_t flow_rate = 500;  // flows that a session may begin a second, twice as many at once; 0: any number
   };

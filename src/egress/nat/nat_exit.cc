@@ -39,6 +39,7 @@ void NatExit::expire() {
 // ---- out ----
 
 void NatExit::send(PacketBatch& batch) {
+  coalescer_.coalesce(batch);
   for (Packet& packet : batch) send_one(std::move(packet));
   batch.clear();
   flush();
@@ -83,6 +84,7 @@ bool NatExit::allowed(const Packet& packet, const IpView& view) {
 // ---- in ----
 
 void NatExit::from_outside(PacketBatch& batch) {
+  coalescer_.coalesce(batch);
   for (Packet& packet : batch) {
     const std::size_t segments = segments_of(packet);
     if (decrement_hop_limit(packet.mutable_bytes())) {

@@ -1,8 +1,10 @@
 // The exit to the internet: a port of the router, behind which packets are translated in this process.
 //
-//   router --send()--> [ whole? -> may it? -> hop limit -> Nat ] --> ExternalGateway
-//   router <--from_exit-- [ Nat <- hop limit ] <------------------- ExternalGateway
+//   router --send()--> [ together -> whole? -> may it? -> hop limit -> Nat ] --> ExternalGateway
+//   router <--from_exit-- [ Nat <- hop limit <- together ] <------------------- ExternalGateway
 //
+// Together     datagrams of one conversation that came in one batch go on as a super-packet (packet/coalesce.h), both
+//              ways: what a packet costs here, in sockets, queues and devices hardly depends on its size.
 // Whole        fragments are put together first (packet/reassembly.h): only the first has ports.
 // May it       the policy (exit_policy.h) is asked before anything is remembered. Who goes to an outer end of ours is
 //              not asked: it comes back in, and the filter of its owner decides.
@@ -26,6 +28,7 @@
 #include "egress/nat/exit_policy.h"
 #include "egress/nat/external_gateway.h"
 #include "egress/nat/nat.h"
+#include "packet/coalesce.h"
 #include "packet/reassembly.h"
 #include "router/icmp_errors.h"
 #include "router/shard.h"
@@ -96,6 +99,7 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
   ExternalGateway* gateway_;
   router::PortId id_;
   Nat nat_;
+  Coalescer coalescer_{GsoKinds{Offload::Gso::udp4, Offload::Gso::udp6}};
   Reassembler fragments_;
   router::IcmpErrors errors_;
   std::vector<OutboundPacket> outbound_;

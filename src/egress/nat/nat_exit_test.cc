@@ -40,6 +40,9 @@ class RecordingGateway final : public ExternalGateway {
   void arrives(Packet packet) {
     PacketBatch batch;
     batch.push_back(std::move(packet));
+    arrive(batch);
+  }
+  void arrive(PacketBatch& batch) {
     inside_->from_outside(batch);
     EXPECT_TRUE(batch.empty());
   }
@@ -107,6 +110,34 @@ TEST_F(NatExitTest, AQuestionGoesOutAndItsAnswerComesBackOneHopEachWay) {
   ASSERT_EQ(alice_.packets.size(), 1U);
   EXPECT_TRUE(same_bytes(alice_.packets[0], hopped(udp_packet(server_, alices_, "answer"))));
   EXPECT_FALSE(alice_.packets[0].source) << "what comes by an exit is no member's";
+}
+
+// Three datagrams of four bytes each way.
+TEST_F(NatExitTest, DatagramsOfAConversationThatComeTogetherGoOnTogether) {
+  const auto three = [](const Endpoint& from, const Endpoint& to) {
+    PacketBatch batch;
+    for (std::uint16_t i = 0; i < 3; ++i) {
+      Packet& packet = batch.emplace_back(udp_packet(from, to));
+      const MutableByteView header = packet.mutable_bytes().first(20);
+      store_be16(&header[4], i);
+      store_be16(&header[10], 0);
+      store_be16(&header[10], internet_checksum(header));
+      packet.source = kAlice;
+    }
+    return batch;
+  };
+  PacketBatch out = three(alices_, server_);
+  exit_.send(out);
+  ASSERT_EQ(gateway_.sent.size(), 1U);
+  EXPECT_EQ(segments_of(gateway_.sent[0]), 3U);
+  EXPECT_EQ(parse_ip(std::as_const(gateway_.sent[0]).bytes())->source, outer_.address);
+  EXPECT_EQ(exit_.nat().table().mappings(), 1U);
+
+  PacketBatch in = three(server_, outer_);
+  gateway_.arrive(in);
+  ASSERT_EQ(alice_.packets.size(), 1U);
+  EXPECT_EQ(segments_of(alice_.packets[0]), 3U);
+  EXPECT_EQ(parse_ip(std::as_const(alice_.packets[0]).bytes())->destination, alices_.address);
 }
 
 TEST_F(NatExitTest, WhereNobodyMayGoIsToldSoAndNothingIsRemembered) {

@@ -68,7 +68,7 @@ struct SocketGateway::End {
 
 SocketGateway::SocketGateway(EventLoop& loop, const Settings& settings) : loop_(&loop), settings_(settings) {}
 
-SocketGateway::~SocketGateway() = default;
+SocketGateway::~SocketGateway() { *alive_ = false; }
 
 Result<void> SocketGateway::start(Inside& inside) {
   inside_ = &inside;
@@ -214,20 +214,58 @@ void SocketGateway::arm(std::uint32_t index) {
 void SocketGateway::read_turn(std::uint32_t index) {
   End* end = ends_[index].get();
   const Binding binding = end->binding;
-  for (int reads = 0; reads < kReadsPerTurn; ++reads) {
-    const auto received = end->datagrams().receive(arena_);
+  if (!may_read()) return waiting_.push_back(binding);
+  for (int reads = 0; reads < kReadsPerTurn && may_read(); ++reads) {
+    const std::size_t slots = slots_for_what_is_left();
+    const auto received = end->datagrams().receive(arena_, slots);
     const Endpoint& local = end->datagrams().local();
+    std::size_t segments = 0;
+    std::size_t bytes = 0;
     for (const net::Received& one : received) {
-      ++identification_;
+      const std::size_t stands_for =
+          one.segment_size == 0 ? 1 : (one.bytes.size() + one.segment_size - 1) / one.segment_size;
+      segments += stands_for;
+      bytes += one.bytes.size();
       Packet packet = end->transport == Transport::udp ? udp_packet_of(one, local, identification_)
                                                        : echo_packet_of(one, local, identification_);
+      identification_ = static_cast<std::uint16_t>(identification_ + stands_for);
       if (packet.size() != 0) arrived_.push_back(std::move(packet));
     }
-    if (received.size() < net::DatagramArena::kSlots) break;
+    if (!received.empty()) {
+      usual_segments_ = std::max<std::size_t>(segments / received.size(), 1);
+      usual_bytes_ = std::max<std::size_t>(bytes / received.size(), 1);
+    }
+    spend(segments, bytes);
+    if (received.size() < slots) break;
   }
   if (end->datagrams().errors_waiting()) read_errors(*end);
   deliver();
   if (end_of(binding) != nullptr) arm(index);
+}
+
+// If they are as those of the last read were.
+std::size_t SocketGateway::slots_for_what_is_left() const {
+  const std::size_t fit = std::min(segments_left_ / usual_segments_, bytes_left_ / usual_bytes_);
+  return std::clamp<std::size_t>(fit, 1, net::DatagramArena::kSlots);
+}
+
+void SocketGateway::spend(std::size_t segments, std::size_t bytes) {
+  segments_left_ -= std::min(segments, segments_left_);
+  bytes_left_ -= std::min(bytes, bytes_left_);
+  if (std::exchange(turn_posted_, true)) return;
+  loop_->post([this, alive = alive_] {
+    if (*alive) next_turn();
+  });
+}
+
+void SocketGateway::next_turn() {
+  turn_posted_ = false;
+  segments_left_ = kSegmentsPerTurn;
+  bytes_left_ = kBytesPerTurn;
+  resumed_.swap(waiting_);
+  for (const Binding binding : resumed_)
+    if (end_of(binding) != nullptr) read_turn(binding.index);
+  resumed_.clear();
 }
 
 // Whoever gets it may send at once, and by that more may arrive.

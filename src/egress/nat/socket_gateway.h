@@ -9,7 +9,9 @@
 //
 // Fullness    a socket that is full drops what is sent to it, and counts it: where UDP meets a queue it loses. What
 //             comes in is read as it comes; a client that is slower has a fair queue, which decides better than the
-//             order of arrival in a socket's buffer would.
+//             order of arrival in a socket's buffer would. But a turn of the loop reads no more than kSegmentsPerTurn
+//             and kBytesPerTurn, of all sockets together: more would only wait behind a device or be dropped there,
+//             after all the work. Sockets that find nothing left of it come first in the next turn, in their order.
 // Memory      for each mapping its socket: about 90 bytes here, and what net/udp_socket.h says.
 // Threads     its loop's.
 // Ownership   the loop and Inside outlive it.
@@ -29,6 +31,10 @@ namespace penstock::egress {
 
 class SocketGateway final : public ExternalGateway, public ExternalPorts {
  public:
+  // What one turn of the loop reads; the last read may exceed it.
+  static constexpr std::size_t kSegmentsPerTurn = 512;
+  static constexpr std::size_t kBytesPerTurn = 512 * 1024;
+
   struct Settings {
     // The addresses of this machine that sockets are bound to; a family without one has no outside.
     std::optional<IpAddress> external4;
@@ -71,6 +77,10 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   void close(Binding binding);
   void send_run(End& end, std::span<OutboundPacket> run);
   void read_turn(std::uint32_t index);
+  bool may_read() const { return segments_left_ != 0 && bytes_left_ != 0; }
+  std::size_t slots_for_what_is_left() const;
+  void spend(std::size_t segments, std::size_t bytes);
+  void next_turn();
   void read_errors(End& end);
   void tell(const OutboundPacket& packet, const net::Refusal& refusal);
   void arm(std::uint32_t index);
@@ -87,6 +97,14 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   PacketBatch arrived_;
   PacketBatch spare_;
   std::uint16_t identification_ = 0;
+  std::size_t segments_left_ = kSegmentsPerTurn;  // to be read in this turn
+  std::size_t bytes_left_ = kBytesPerTurn;
+  std::size_t usual_segments_ = 1;  // of a message of the last read
+  std::size_t usual_bytes_ = 1;
+  bool turn_posted_ = false;
+  std::vector<Binding> waiting_;  // for the next turn: readable, and not armed
+  std::vector<Binding> resumed_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // asked by the posted turn
   Counters counters_;
 };
 

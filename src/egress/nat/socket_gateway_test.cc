@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "egress/nat/nat_packets_testing.h"
 #include "net/datagram_testing.h"
 #include "net/own_namespace_testing.h"
@@ -225,6 +227,50 @@ TEST_F(SocketGatewayTest, WhatIsTooBigForTheWayIsToldWithTheSizeThatPasses) {
     EXPECT_EQ(packet.bytes()[21], 4) << "fragmentation needed";
     EXPECT_EQ(load_be16(&packet.bytes()[26]), 1400);
   });
+}
+
+// For each turn of the loop, the segments that came in during it.
+struct Turns final : ExternalGateway::Inside {
+  explicit Turns(net::LoopRunner& of) : runner(of) { next(); }
+
+  void next() {
+    segments.push_back(0);
+    if (all == awaited) return runner.enough();
+    runner.loop().post([this] { next(); });
+  }
+  void from_outside(PacketBatch& batch) override {
+    for (const Packet& packet : batch) {
+      segments.back() += segments_of(packet);
+      all += segments_of(packet);
+    }
+    batch.clear();
+  }
+
+  net::LoopRunner& runner;
+  std::vector<std::size_t> segments;
+  std::size_t all = 0;
+  std::size_t awaited = ~std::size_t{0};
+};
+
+// Eight super-datagrams of 64 wait at each of four ports, four times what a turn reads.
+TEST_F(SocketGatewayTest, ATurnOfTheLoopReadsABoundedPartOfWhatWaitsAndNothingIsForgotten) {
+  net::UdpSocket server = outside_.server();
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    const Endpoint outer = gateway_.acquire(Transport::udp, Family::ipv4, {.index = i, .generation = 1}).value();
+    const std::string text(6400, 'x');
+    for (int sent = 0; sent < 8; ++sent) {
+      net::Outgoing super = net::outgoing(outer, text);
+      super.segment_size = 100;
+      net::send_one(server, super);
+    }
+  }
+  Turns turns(outside_.runner);
+  turns.awaited = 4 * SocketGateway::kSegmentsPerTurn;
+  ASSERT_TRUE(gateway_.start(turns));
+  outside_.runner.run();
+  EXPECT_EQ(turns.all, turns.awaited);
+  // What the loop calls a turn may have the end of one and the beginning of the next.
+  EXPECT_LE(std::ranges::max(turns.segments), 2 * SocketGateway::kSegmentsPerTurn);
 }
 
 TEST_F(SocketGatewayTest, AfterStopNothingComesIn) {
