@@ -87,6 +87,16 @@ void print_counts(const char* title, const Json& counts) {
   std::cout << title << (line.empty() ? "  none" : line) << "\n";
 }
 
+void print_names(const Json& status) {
+  const Json dns = status.value("dns", Json::object());
+  if (dns.empty()) return;
+  std::cout << "names asked of";
+  for (const Json& server : dns["servers"]) std::cout << " " << server.get<std::string>();
+  if (dns["servers"].empty()) std::cout << " nobody";
+  std::cout << ": " << dns["waiting"].dump() << " waiting, " << dns["cached"].dump() << " cached\n";
+  print_counts("queries:", dns["queries"]);
+}
+
 // In user space there is more to say than the mode.
 void print_internet(const Json& status) {
   const Json internet = status.value("internet", Json::object());
@@ -154,6 +164,7 @@ void print_server(const Json& status) {
   print_counts("limits met:", limits);
   print_counts("dropped packets:", status["drops"]);
   print_internet(status);
+  print_names(status);
   print_process(status);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <set>
+#include <tuple>
 
 #include "config/common.h"
 
@@ -162,12 +163,12 @@ void read_internet(Section section, InternetConfig& out) {
   // RFC 4787 REQ-5: two minutes at least.
   section.value("udp_timeout", out.udp_timeout, form::duration(2min, 12h));
   section.list("forward", out.forward, forward);
-  std::set<std::pair<PortProtocol, std::uint16_t>> taken;
+  std::set<std::tuple<PortProtocol, std::uint16_t, Family>> taken;  // each family has addresses of its own outside
   std::set<std::pair<PortProtocol, Endpoint>> reached;
   for (const auto& one : out.forward) {
     if (!reached.emplace(one.protocol, one.to).second)
       section.refuse("forward", one.to.to_string() + " is reached by two ports: its answers can come from one only");
-    if (!taken.emplace(one.protocol, one.port).second) {
+    if (!taken.emplace(one.protocol, one.port, one.to.address.family()).second) {
       section.refuse("forward", "port " + std::to_string(one.port) + " is forwarded twice");
     }
   }

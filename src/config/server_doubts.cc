@@ -21,6 +21,29 @@ std::string doubt_about_plain_http(const ServerConfig::Server& server) {
   return {};
 }
 
+// Whether clients can have that address, as far as this file says.
+bool is_of_clients(const ServerConfig& config, const IpAddress& address) {
+  if (config.vpn.subnet.contains(address) || (config.vpn.subnet6 && config.vpn.subnet6->contains(address))) return true;
+  return std::ranges::any_of(config.auth.tokens, [&](const TokenRecord& token) {
+    return std::ranges::any_of(token.sites, [&](const Prefix& site) { return site.contains(address); });
+  });
+}
+
+void doubt_internet(const ServerConfig& config, std::vector<std::string>& doubts) {
+  const InternetConfig& internet = config.internet;
+  const InternetConfig usual;
+  if (internet.mode != InternetConfig::Mode::userspace &&
+      (internet.filtering != usual.filtering || internet.udp_timeout != usual.udp_timeout)) {
+    doubts.push_back("internet.filtering and internet.udp_timeout have no effect where internet.mode is " +
+                     std::string(to_string(internet.mode)) + ": there the kernel decides");
+  }
+  for (const InternetConfig::Forward& forward : internet.forward) {
+    if (is_of_clients(config, forward.to.address)) continue;
+    doubts.push_back("internet.forward leads to " + forward.to.to_string() +
+                     ", which is neither in vpn.subnet nor in a site of auth.tokens: no client has it");
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> doubts_about(const ServerConfig& config) {
@@ -38,6 +61,7 @@ std::vector<std::string> doubts_about(const ServerConfig& config) {
                      ") is less than limits.handshakes_per_address (" + std::to_string(limits.handshakes_per_address) +
                      "): one address alone can take all of them; give one address fewer");
   }
+  doubt_internet(config, doubts);
   return doubts;
 }
 

@@ -4,9 +4,8 @@
 //                 +--find()--> Hit: the records and their age, for write() to count the TTLs down by
 //
 // What is kept, and how long
-//   an answer             with a record of the type that was asked for at the end of its chain of CNAMEs: the least TTL
-//   of
-//                         all its records, at most kMaxTtl
+//   an answer             with a record of the type that was asked for at the end of its chain of CNAMEs: the least
+//                         TTL of all its records, at most kMaxTtl
 //   no such name or data  with an SOA (RFC 2308 section 5): the lesser of that and the SOA's TTL and minimum, at most
 //                         kMaxNegativeTtl
 //   a server's failure    kFailureTtl (RFC 2308 section 7.1, RFC 9520 section 3.2)
@@ -15,9 +14,9 @@
 // Always true   an answer is given only to the question that it was an answer to, name, type, class, DO and CD: what it
 //               says beside that about other names is never looked up. So an upstream can lie about nothing that it was
 //               not asked.
-// Bounds        entries and bytes (of keys, records and what they stand in); one entry has at most an eighth of the
-// bytes. Cost          a tree of comparisons, of names that strangers choose: none is worse than the logarithm. Threads
-//                      one.
+// Bounds        entries and bytes (of keys, records and what they stand in); one entry has at most an eighth of those.
+// Cost          a tree of comparisons, of names that strangers choose: none is worse than the logarithm.
+// Threads       one.
 #pragma once
 
 #include <list>

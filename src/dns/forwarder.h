@@ -1,20 +1,18 @@
 // The gateway's DNS service: clients' queries in, answers out, and in between as few questions to upstream servers as
 // there can be.
 //
-//   on_query --> [rate] -> [read] -> [local zones] -> [cache] -> [same question waits?] -> [in flight?] --> ask a
-//   server
-//                   |         |            |             |                |                     |                |
-//                dropped   refused      answer        answer            joins               refused              |
-//                                                                                                                |
-//   answer to all who wait <-- answer --- read_reply <-- on_reply --------- Upstream (sockets, of the outside) <-+
+//   on_query --> [rate] -> [read] -> [local zones] -> [cache] -> [same question waits?] -> [in flight?] --> ask
+//                   |         |            |             |                |                     |            |
+//                dropped   refused      answer        answer            joins               refused          |
+//                                                                                                            |
+//   answer to all who wait <-- answer --- read_reply <-- on_reply ------ Upstream (sockets, of the outside) <+
 //                                             |                                ^
 //                                             +-- no answer: the next server --+ or the same in another way
 //
 // A question in flight
 //   ASKING --reply--> done;  its servers are asked in their order, those that were silent lately last
 //     no reply             after kFirstPatience the next one is asked (with one server it again), after twice that
-//     another,
-//                          and so on. Earlier queries stay open: a slow reply is as good as any.
+//                          another, and so on. Earlier queries stay open: a slow reply is as good as any.
 //     no answer            SERVFAIL, REFUSED, a dead socket: the next one at once, this one no more
 //     TC                   the same by TCP; where the outside offers none, the client gets TC itself
 //     case not kept        the same again in lower case (server.h remembers)
@@ -24,18 +22,17 @@
 //     kPatience in all, kMaxAttempts, or nobody left to ask
 //                          SERVFAIL for everybody who waits, and for kFailureTtl for whoever asks again
 //
-// Who can answer for a server   whoever sends to the right socket from its address the id and, letter by letter, the
-// case
-//                   of the question (upstream_query.h). The outside gives each Exchange a fresh socket on a port of
-//                   chance.
+// Who can answer    for a server: whoever sends to the right socket from its address the id and, letter by letter, the
+//                   case of the question (upstream_query.h). The outside gives each Exchange a fresh socket on a port
+//                   of chance.
 // Never forwarded   what client_query.h refuses, what lan_names.h answers.
 // Always true       each Exchange that was sent is closed once, or has failed; each client in ClientLimits::begin has
 //                   its end; every query that waits is answered within kPatience (forwarder_test.cc,
 //                   dns_forwarder_fuzz).
 // Bounds            Settings: what waits in all and of a client, a client's rate, the cache.
-// Loops             a server that is the gateway itself would be asked what it asks: whoever configures servers refuses
-// it. Ownership         loop, random, upstream and zones outlive the forwarder. Bytes given out are valid during the
-// call. Re-entrance       Upstream's methods do not call back from within. The answer callback may call on_query().
+// Loops             a server that is the gateway itself would be asked what it asks: who configures servers refuses it.
+// Ownership         loop, random, upstream and zones outlive the forwarder. Bytes given out are valid during the call.
+// Re-entrance       Upstream's methods do not call back from within. The answer callback may call on_query().
 // Threads           the loop's.
 #pragma once
 

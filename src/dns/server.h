@@ -1,8 +1,8 @@
 // What is remembered of one upstream server, so that the next question is asked in the way that works.
 //
-//   keeps the case?    no for kForgetAfter, once kCaseMisses replies in a row came back in another case than they were
-//   asked knows EDNS?        no for kForgetAfter, once it said so ailing?            for kAilingTime, once kSilences
-//   queries in a row had no reply in time: asked last
+//   keeps the case?   no for kForgetAfter, once kCaseMisses replies in a row came back in another case than was asked
+//   knows EDNS?       no for kForgetAfter, once it said so
+//   ailing?           for kAilingTime, once kSilences queries in a row had no reply in time: asked last
 //
 // Threads   one.
 #pragma once

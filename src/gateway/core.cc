@@ -121,7 +121,7 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
                                                            .queue_memory = config.limits.queue_memory,
                                                            .sessions_per_token = config.limits.sessions_per_token});
 
-  if (config.dns.serve) {
+  if (config.dns.serve && (core->local_host_ || !around.name_listeners.empty())) {
     core->names_ = std::make_unique<Names>(home, around.random, config, *core->registry_, core->local_host_.get());
     core->names_->listen(std::move(around.name_listeners));
   }

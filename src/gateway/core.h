@@ -85,7 +85,7 @@ class Core {
   session::Registry& registry() { return *registry_; }
   ingress::HandshakeLimiter& limiter() { return *limiter_; }
   const std::vector<std::unique_ptr<router::Shard>>& shards() const { return shards_; }
-  // Null with dns.serve off.
+  // Null where none are served.
   Names* names() { return names_.get(); }
   // Null where there is no internet in user space.
   egress::NatExit* nat_exit() { return nat_exit_.get(); }

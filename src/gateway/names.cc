@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "dns/service/system_resolvers.h"
+#include "gateway/internet_settings.h"
 
 namespace penstock::gateway {
 namespace {
@@ -31,6 +32,7 @@ Names::Names(router::Shard& home, Random& random, const ServerConfig& config, co
       registry_(&registry),
       local_host_(local_host),
       own_(inner_addresses(config.vpn)),
+      config_(config),
       service_(home.loop(), random, *this, settings_of(config)) {
   if (local_host_ != nullptr)
     local_host_->set_service([this](const Packet& packet) { return service_.on_packet(packet); });
@@ -44,6 +46,9 @@ dns::NameService::Settings Names::settings_of(const ServerConfig& config) {
   dns::NameService::Settings settings;
   settings.zones.subnets.push_back(config.vpn.subnet);
   if (config.vpn.subnet6) settings.zones.subnets.push_back(*config.vpn.subnet6);
+  settings.may_send = [this](std::uint8_t protocol, const Endpoint& server) {
+    return policy_ && policy_->check_own(protocol, server.address, server.port).allowed;
+  };
   settings.client_of = [this](const IpAddress& address) { return client_of(address); };
   if (local_host_ == nullptr) return settings;
   settings.packet_addresses = own_;
@@ -57,6 +62,7 @@ dns::NameService::Settings Names::settings_of(const ServerConfig& config) {
 
 void Names::set_servers(std::span<const Endpoint> servers) {
   servers_.assign(servers.begin(), servers.end());
+  policy_ = exit_policy_of(config_.internet, config_.vpn, {}, servers_);
   service_.set_servers(servers);
 }
 

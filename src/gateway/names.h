@@ -3,6 +3,7 @@
 //   with a TUN device   sockets on the inner addresses, opened while the process still may
 //   without one         packets to the inner addresses, by LocalHost
 //
+// Whom it asks  its servers and nobody else: they are exempt from the policy, which is asked of every query.
 // Who may ask   members and what is behind them, and this machine itself.
 // Ownership     borrows all that it is made with; destroyed before it.
 // Threads       the home loop's.
@@ -21,6 +22,7 @@
 #include "dns/service/name_listeners.h"
 #include "dns/service/name_service.h"
 #include "egress/local/local_host.h"
+#include "egress/nat/exit_policy.h"
 #include "router/shard.h"
 #include "session/registry.h"
 
@@ -57,7 +59,9 @@ class Names final : private dns::LanNames {
   const session::Registry* registry_;
   egress::LocalHost* local_host_;
   std::vector<IpAddress> own_;  // inner addresses
+  const ServerConfig& config_;
   std::vector<Endpoint> servers_;
+  std::optional<egress::ExitPolicy> policy_;  // for what is asked of servers
   dns::NameService service_;
 };
 

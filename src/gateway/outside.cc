@@ -35,14 +35,19 @@ Outside::Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open
       internet_(config.internet),
       external4_(config.internet.public_ip ? config.internet.public_ip : net::outer_address(Family::ipv4)),
       external6_(net::outer_address(Family::ipv6)),
-      gateway_(
-          loop,
-          {.external4 = external4_, .external6 = external6_, .udp = {}, .most_sockets = most_sockets(open_files)}) {}
+      policy_(exit_policy_of(internet_, config.vpn, machine_, {})),
+      gateway_(loop, {.external4 = external4_,
+                      .external6 = external6_,
+                      .udp = {},
+                      .may_send = [this](std::uint8_t protocol, const IpAddress& to,
+                                         std::uint16_t port) { return policy_.check(protocol, to, port).allowed; },
+                      .most_sockets = most_sockets(open_files)}) {}
 
 Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerConfig& config,
                                                  std::uint64_t open_files) {
   std::unique_ptr<Outside> outside(new Outside(loop, config, open_files));
   PENSTOCK_TRY(outside->machine_, net::host_addresses());
+  outside->renew_policy();
   if (const auto& own = config.internet.public_ip) {
     if (auto bound = net::UdpSocket::create(loop, {*own, 0}); !bound) {
       return fail(bound.error().code,
@@ -63,19 +68,20 @@ Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerCo
     PENSTOCK_TRY_VOID(outside->open(forward));
   }
   PENSTOCK_TRY(outside->watch_, net::AddressWatch::create(loop, [self = outside.get()] { self->look_again(); }));
-  if (const auto pings = net::may_open_ping_sockets(); !pings)
-    log::warn("clients cannot ping the internet", {{"error", pings.error().message}});
   if (!outside->external4_ && !outside->external6_)
     log::warn("no route to the internet: clients get there as soon as this machine has one");
   return outside;
 }
 
-egress::ExitPolicy Outside::policy() const { return exit_policy_of(internet_, config_.vpn, machine_, {}); }
+void Outside::renew_policy() {
+  policy_ = exit_policy_of(internet_, config_.vpn, machine_, {});
+  if (exit_ != nullptr) exit_->set_policy(policy_);
+}
 
 void Outside::set_rules(const InternetConfig& internet) {
   internet_.allow = internet.allow;
   internet_.deny = internet.deny;
-  if (exit_ != nullptr) exit_->set_policy(policy());
+  renew_policy();
 }
 
 // ---- forwards ----
@@ -105,26 +111,37 @@ void Outside::attach(Forward& forward) {
 }
 
 void Outside::attach(egress::NatExit& exit) {
+  // Of the user that the process is by now.
+  if (const auto pings = net::may_open_ping_sockets(); !pings)
+    log::warn("clients cannot ping the internet", {{"error", pings.error().message}});
   exit_ = &exit;
   for (Forward& forward : forwards_) attach(forward);
 }
 
 // ---- the machine ----
 
+bool Outside::is_of_machine(const IpAddress& address) const {
+  return std::ranges::find(machine_, address, &net::HostAddress::address) != machine_.end();
+}
+
+// A default route that goes for a moment is no reason to give up ports.
+std::optional<IpAddress> Outside::chosen(const std::optional<IpAddress>& found,
+                                         const std::optional<IpAddress>& before) const {
+  return found || !before || !is_of_machine(*before) ? found : before;
+}
+
 void Outside::look_again() {
   auto machine = net::host_addresses();
   if (!machine) return log::warn("addresses of this machine", {{"error", machine.error().message}});
   machine_ = std::move(*machine);
-  if (exit_ != nullptr) exit_->set_policy(policy());
+  renew_policy();
 
-  const auto before4 =
-      std::exchange(external4_, internet_.public_ip ? internet_.public_ip : net::outer_address(Family::ipv4));
-  const auto before6 = std::exchange(external6_, net::outer_address(Family::ipv6));
-  const auto is_gone = [this](const std::optional<IpAddress>& address) {
-    return address && std::ranges::find(machine_, *address, &net::HostAddress::address) == machine_.end();
-  };
+  const auto before4 = external4_;
+  const auto before6 = external6_;
+  if (!internet_.public_ip) external4_ = chosen(net::outer_address(Family::ipv4), before4);
+  external6_ = chosen(net::outer_address(Family::ipv6), before6);
   for (const auto& before : {before4, before6})
-    if (exit_ != nullptr && is_gone(before)) exit_->forget_external(*before);
+    if (exit_ != nullptr && before && !is_of_machine(*before)) exit_->forget_external(*before);
   if (external4_ == before4 && external6_ == before6) return;
   log::info("the way to the internet has changed",
             {{"external4", name_of(external4_)}, {"external6", name_of(external6_)}});

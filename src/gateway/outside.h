@@ -35,7 +35,7 @@ class Outside {
 
   egress::SocketGateway& gateway() { return gateway_; }
   const egress::SocketGateway& gateway() const { return gateway_; }
-  egress::ExitPolicy policy() const;
+  const egress::ExitPolicy& policy() const { return policy_; }
   void attach(egress::NatExit& exit);
   // Other rules from now on; public_ip and forwards stay as they were.
   void set_rules(const InternetConfig& internet);
@@ -56,6 +56,10 @@ class Outside {
   Result<void> open(Forward& forward);
   void attach(Forward& forward);
   void look_again();
+  void renew_policy();
+  // The address to leave by from now on: the one found, or the one before while the machine has it.
+  std::optional<IpAddress> chosen(const std::optional<IpAddress>& found, const std::optional<IpAddress>& before) const;
+  bool is_of_machine(const IpAddress& address) const;
 
   EventLoop* loop_;
   const ServerConfig& config_;
@@ -63,6 +67,7 @@ class Outside {
   std::vector<net::HostAddress> machine_;
   std::optional<IpAddress> external4_;
   std::optional<IpAddress> external6_;
+  egress::ExitPolicy policy_;
   egress::SocketGateway gateway_;
   std::vector<Forward> forwards_;
   egress::NatExit* exit_ = nullptr;

@@ -7,9 +7,9 @@
 // A signal to stop that comes in the middle is obeyed as soon as the start is through, by the same orderly stop.
 //
 //   SIGTERM, SIGINT  goodbye on every link, close code 1001, sessions saved, interface gone
-//   SIGHUP           certificate, tokens (auth.tokens and the issued ones), lan and limits.exempt are read again; what
-//                    is wrong is logged, with the commands that let this user read where that is all, and the old
-//                    stays. Other settings take effect at the next start.
+//   SIGHUP           certificate, tokens (auth.tokens and the issued ones), lan, internet.allow and .deny, and
+//                    limits.exempt are read again; what is wrong is logged, with the commands that let this user read
+//                    where that is all, and the old stays. Other settings take effect at the next start.
 //
 // The certificate and the issued tokens are also read again when their files change.
 //

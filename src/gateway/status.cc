@@ -56,11 +56,16 @@ Json internet_drops(const egress::NatExit& exit, const egress::SocketGateway& so
   drops["hop_limit"] = counters.hop_limit;
   drops["malformed"] = counters.malformed;
   drops["no_port"] = counters.no_port;
+  drops["no_outside"] = counters.no_outside;
   drops["not_translatable"] = counters.not_translatable;
   drops["unasked"] = counters.unasked;
   drops["socket_full"] = sockets.counters().full;
   drops["socket_refused"] = sockets.counters().refused;
   drops["socket_closed"] = sockets.counters().closed;
+  drops["socket_forbidden"] = sockets.counters().forbidden;
+  drops["socket_malformed"] = sockets.counters().malformed;
+  const auto& fragments = exit.fragment_losses();
+  drops["fragments"] = fragments.malformed + fragments.overlapped + fragments.timed_out + fragments.too_many;
   return drops;
 }
 
@@ -98,7 +103,10 @@ Json names_json(const Names& names) {
     const auto count = static_cast<dns::Count>(i);
     json["queries"][std::string(to_string(count))] = names.service().queries().of(count);
   }
-  json["strangers"] = names.service().counters().strangers;
+  const auto counters = names.service().counters();
+  json["strangers"] = counters.strangers;
+  json["bad_packets"] = counters.bad_packets;
+  json["unsent"] = counters.unsent;
   json["waiting"] = names.service().forwarder().waiting();
   json["cached"] = names.service().forwarder().cache().entries();
   return json;

@@ -105,8 +105,8 @@ class Echo:
 
 
 def internet_lan(lab, certificates, mode="userspace", members=("alice", "bob"), ipv6=True, client_settings=None,
-                 **settings):
-    """A LAN whose gateway leads to an Internet, `lan.internet`."""
+                 tun=False, **settings):
+    """A LAN whose gateway leads to an Internet, `lan.internet`; in user space `tun` makes it root's, with a device."""
     lan = Lan.__new__(Lan)
     lan.lab, lan.certificates, lan.outside_ipv6 = lab, certificates, False
     lan.client_settings = {"vpn": {"routes": OUT_THERE}, **(client_settings or {})}
@@ -115,7 +115,7 @@ def internet_lan(lab, certificates, mode="userspace", members=("alice", "bob"), 
     settings = {"server": {"listen_addr": ":8443"}, "vpn": {"subnet6": SUBNET6}, **settings,
                 "auth": {"tokens": [token_record(name) for name in members]},
                 "internet": {"mode": mode, **settings.get("internet", {})}}
-    if mode == "userspace":
+    if mode == "userspace" and not tun:
         lan.gateway = unprivileged_gateway(host, certificates, **settings)
         lan.gateway.wrapper = WITHOUT_TUN
     else:

@@ -266,7 +266,7 @@ def test_one_error_answers_a_super_packet_whose_hops_are_used_up(place):
 
 @pytest.mark.parametrize("reason", ["hop_limit", "no_session", "no_route", "access_denied", "session_detached"])
 def test_a_super_packet_that_is_dropped_counts_as_the_packets_that_it_stands_for(place, reason):
-    gateway = start(place, lan={"isolate": reason == "access_denied"})
+    gateway = start(place, lan={"isolate": reason == "access_denied"}, internet={"mode": "off"})
     alice, bob = batching(place, "alice"), batching(place, "bob")
     to = {"no_session": NOBODY, "no_route": "203.0.113.1"}
     packet = batches.udp(ALICE, to.get(reason, BOB), bytes(3500))

@@ -188,6 +188,79 @@ def test_with_several_loops_everybody_gets_there(lab, certificates):
         assert "1 received" in client.host.run("ping", "-n", "-c1", "-W3", SERVER6).stdout
 
 
+def test_with_a_tun_device_the_internet_goes_through_user_space_too(lab, certificates):
+    lan = internet_lan(lab, certificates, tun=True)
+    alice, gateway = lan.clients[0].host, lan.gateway.host
+    for server, _, _, outer in BOTH:
+        heard = lan.internet.echo(7000, server)
+        assert ask(alice, server, 7000)[0] == b"hello"
+        assert heard[0][0] == outer
+        assert "1 received" in alice.run("ping", "-n", "-c1", "-W3", server).stdout
+    assert gateway.run("sysctl", "-n", "net.ipv4.ip_forward").stdout.strip() == "0", "nothing of the kernel's"
+    assert lan.gateway.status()["internet"]["mappings"] >= 4
+    assert alice.ping("10.100.0.1") and alice.ping("10.100.0.3")
+
+
+def test_without_a_way_to_the_ipv6_internet_it_is_refused_at_once(lab, certificates):
+    lan = internet_lan(lab, certificates, members=("alice",), ipv6=False)
+    with pytest.raises(OSError) as told:
+        ask(lan.clients[0].host, SERVER6, 7000)
+    assert told.value.errno == errno.ENETUNREACH
+    assert lan.gateway.status()["internet"]["drops"]["no_outside"] > 0
+    assert lan.gateway.status()["limits"]["outer_ports"] == 0, "no limit was met"
+
+
+def test_pings_that_the_machine_forbids_are_explained_at_the_start(lab, certificates):
+    lan = internet_lan(lab, certificates, members=("alice",))
+    assert not lan.gateway.process.logged("clients cannot ping")
+    lan.gateway.stop()
+    lan.gateway.host.sysctl("net.ipv4.ping_group_range=0 0")  # root's group, which the gateway is not in
+    lan.gateway.start()
+    assert lan.gateway.process.logged("clients cannot ping the internet.*ping_group_range")
+
+
+def test_another_outer_address_is_used_at_once_and_forwards_move_there(lab, certificates):
+    lan = internet_lan(lab, certificates, members=("alice",), internet={"forward": ["udp 5000 -> 10.100.0.2:6000"]})
+    alice, gateway = lan.clients[0].host, lan.gateway.host
+    heard = lan.internet.echo(7000)
+    lan.internet.echo(6000, "10.100.0.2", host=alice)
+    sock = lab.closing(udp_socket(alice, SERVER))
+    ask(alice, SERVER, 7000, sock=sock)
+    assert ask(lan.internet.server, OUTER, 5000)[0] == b"hello"
+    another = "45.45.45.9"
+    gateway.run("ip", "address", "del", f"{OUTER}/24", "dev", "wire0")
+    gateway.run("ip", "address", "add", f"{another}/24", "dev", "wire0")
+    gateway.run("ip", "route", "replace", "default", "via", ROUTER)
+    wait_for(lambda: lan.gateway.status()["internet"]["external4"] == another, what="the new address is known")
+    assert ask(alice, SERVER, 7000, sock=sock)[0] == b"hello", "the same conversation, from there"
+    assert heard[-1][0] == another
+    assert ask(lan.internet.server, another, 5000)[0] == b"hello"
+    lan.internet.echo(7002, another, host=gateway)
+    with pytest.raises(OSError, match="No route to host|Permission denied"):
+        ask(alice, another, 7002)
+
+
+def test_a_public_ip_that_is_not_the_machines_is_refused_at_the_start(lab, certificates):
+    lan = internet_lan(lab, certificates, members=())
+    lan.gateway.stop()
+    lan.gateway.write_config(internet={"public_ip": "203.0.113.7"})
+    code, printed = lan.gateway.run_to_its_end()
+    assert code != 0
+    assert "internet.public_ip: 203.0.113.7 is no address of this machine" in printed
+
+
+def test_the_public_ip_is_what_the_internet_sees(lab, certificates):
+    lan = internet_lan(lab, certificates, members=("alice",))
+    lan.internet.gateway.run("ip", "address", "add", "45.45.45.77/24", "dev", "wire0")
+    lan.gateway.stop()
+    lan.gateway.write_config(internet={"public_ip": "45.45.45.77"})
+    lan.gateway.start()
+    lan.clients[0].wait_connected()
+    heard = lan.internet.echo(7000)
+    wait_for(lambda: is_answered(lan.clients[0].host, SERVER, lab.closing(udp_socket(lan.clients[0].host, SERVER))))
+    assert heard[0][0] == "45.45.45.77"
+
+
 def is_answered(host, server, sock):
     """False also while the client has taken its routes away, as it does after some vain attempts to reconnect."""
     try:

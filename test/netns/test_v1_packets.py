@@ -46,7 +46,7 @@ NETWORK_UNREACHABLE, HOST_UNREACHABLE = 0, 1
 
 
 def test_what_is_outside_the_subnet_goes_to_the_gateways_kernel(place):
-    gateway = place.gateway("on")
+    gateway = place.gateway("on", internet={"mode": "off"})
     echo(place.member(), gateway.host.ipv4)
 
 
@@ -114,7 +114,7 @@ def test_packets_that_are_none_are_dropped_and_counted(place):
 
 
 def test_packets_to_nobody_are_dropped_and_counted(place):
-    gateway = place.gateway()
+    gateway = place.gateway(internet={"mode": "off"})
     member = place.member()
     member.send_packet(packets.udp(member.address, "10.100.0.99", 5000, 6000, b"?"))
     member.send_packet(packets.udp(member.address, "198.51.100.1", 5000, 6000, b"?"))

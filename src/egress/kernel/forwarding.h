@@ -6,11 +6,10 @@
 //                                              restore_leftovers() puts back
 //
 //   net.ipv4.ip_forward            1. The kernel then sets forwarding of every interface, and whether ICMP redirects
-//   are
-//                                  believed, to what suits a router (or, back at 0, a host): these are remembered too.
+//                                  are believed, to what suits a router (or, back at 0, a host): these are remembered
+//                                  too.
 //   net.ipv6.conf.all.forwarding   1. A router does not hear router advertisements: interfaces that do (accept_ra 1)
-//   are
-//                                  first told to go on (2), else the machine would lose its own default route.
+//                                  are first told to go on (2), else the machine would lose its own default route.
 //
 // What has the right value already is not written, and not remembered. What somebody else changed meanwhile is left
 // alone at the end. The journal is of one boot and one network namespace, and void in others.

@@ -1,7 +1,7 @@
 // The outside of a translator: carries packets from and to its outer ends.
 //
-//   Nat --[packets from outer ends]--> ExternalGateway --> sockets of this machine, or a device with an address of its
-//   own Nat <--[packets to outer ends]---- ExternalGateway <-- the internet
+//   Nat --[packets from outer ends]--> ExternalGateway --> sockets of this machine, or a device of its own address
+//   Nat <--[packets to outer ends]---- ExternalGateway <-- the internet
 //
 // What travels here are whole IP packets, so that whoever stands outside can be exchanged: sockets without any
 // privilege (socket_gateway.h), a packet device, a tunnel of somebody else's. Super-packets and partial checksums

@@ -151,6 +151,7 @@ MappingTable::Flow* MappingTable::open(SessionId owner, const End& inner, const 
   auto external = ports_->acquire(inner.transport, inner.family, {index, generation_});
   for (int i = 0; !external; ++i) {
     put_back(index);
+    last_refusal_ = external.error();
     if (external.error() != NoPort::all_taken || i == kMostDisplacedMappings || !displace_mapping(owner))
       return nullptr;
     index = take_mapping();

@@ -117,7 +117,8 @@ class MappingTable {
   // Of `mapping`, with `remote`, and not over.
   Flow* find_flow(const Mapping& mapping, const End& remote, TimePoint now);
 
-  // A mapping of `inner`, which has none yet, together with its first flow. Null where no outer end is to be had.
+  // A mapping of `inner`, which has none yet, together with its first flow. Null where no outer end is to be had,
+  // and last_refusal() says why.
   Flow* open(SessionId owner, const End& inner, const End& remote, Duration timeout, TimePoint now);
   // Another flow of a mapping, which find_flow() found none of with `remote`. `owner` is the mapping's, if it has one.
   // Null where room for it was made of the mapping itself.
@@ -142,6 +143,7 @@ class MappingTable {
   std::size_t flows() const { return flow_count_; }
   std::size_t flows_of(SessionId owner) const;
   std::uint64_t displaced() const { return displaced_; }
+  NoPort last_refusal() const { return last_refusal_; }
   std::size_t memory() const;
 
  private:
@@ -218,6 +220,7 @@ class MappingTable {
   std::vector<Index> with_count_;  // [n]: the first of the owners with n flows
   std::uint32_t most_ = 0;         // the largest n that anybody has
   std::uint64_t displaced_ = 0;
+  NoPort last_refusal_ = NoPort::none;
 };
 
 }  // namespace penstock::egress

@@ -118,7 +118,8 @@ std::expected<Nat::Outbound, NatDrop> Nat::translate_outbound(Packet& packet, co
     const Duration timeout = timeout_of(transport);
     if (mapping != nullptr) flow = table_.open_flow(*mapping, packet.source, filtered, timeout, now);
     if (flow == nullptr) flow = table_.open(packet.source, inner, filtered, timeout, now);
-    if (flow == nullptr) return std::unexpected(NatDrop::no_port);
+    if (flow == nullptr)
+      return std::unexpected(table_.last_refusal() == NoPort::none ? NatDrop::no_outside : NatDrop::no_port);
     mapping = table_.find_inner(inner);
   }
   rewrite(packet, *at, Side::source, mapping->external_end().endpoint());

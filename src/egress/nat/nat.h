@@ -39,6 +39,7 @@ enum class NatDrop : std::uint8_t {
   not_translatable,  // neither UDP nor an echo nor an ICMP error about those, or a fragment
   malformed,         // headers that are cut short, or an ICMP error with a bad checksum
   no_port,           // there is no outer end left
+  no_outside,        // there are none of its kind: of IPv6 where the machine has no way there, of pings that it forbids
   no_mapping,        // to an outer end that nobody has
   filtered,          // to somebody who did not speak to its sender
   flow_rate,         // its sender begins too many conversations a second

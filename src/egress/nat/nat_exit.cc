@@ -61,7 +61,8 @@ void NatExit::send_one(Packet&& one) {
   if (!outbound) {
     count(outbound.error(), segments);
     if (outbound.error() == NatDrop::not_translatable) tell(errors_.unreachable(packet, Unreachable::prohibited));
-    if (outbound.error() == NatDrop::no_port) tell(errors_.unreachable(packet, Unreachable::network));
+    if (outbound.error() == NatDrop::no_port || outbound.error() == NatDrop::no_outside)
+      tell(errors_.unreachable(packet, Unreachable::network));
     return;
   }
   if (outbound->hairpin) return come_in(std::move(packet));
@@ -116,6 +117,7 @@ void NatExit::count(NatDrop drop, std::uint64_t packets) {
     case NatDrop::not_translatable: counters_.not_translatable += packets; break;
     case NatDrop::malformed: counters_.malformed += packets; break;
     case NatDrop::no_port: counters_.no_port += packets; break;
+    case NatDrop::no_outside: counters_.no_outside += packets; break;
     case NatDrop::flow_rate: counters_.flow_rate += packets; break;
     case NatDrop::no_mapping:
     case NatDrop::filtered: counters_.unasked += packets; break;

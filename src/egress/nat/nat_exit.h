@@ -57,6 +57,7 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
     std::uint64_t not_translatable = 0;
     std::uint64_t malformed = 0;
     std::uint64_t no_port = 0;
+    std::uint64_t no_outside = 0;
     std::uint64_t unasked = 0;  // from outside, to nobody or from somebody who was not spoken to
     std::uint64_t hop_limit = 0;
     std::uint64_t flow_rate = 0;  // of clients that begin too much
@@ -83,6 +84,7 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
 
   const Nat& nat() const { return nat_; }
   const Counters& counters() const { return counters_; }
+  const Reassembler::Losses& fragment_losses() const { return fragments_.losses(); }
 
  private:
   void send_one(Packet&& packet);

@@ -187,7 +187,7 @@ TEST_F(NatExitTest, WithoutAnOuterEndTheNetworkIsUnreachable) {
   ports_.refuse = true;
   send(udp_packet(alices_, server_));
   EXPECT_EQ(told(), std::pair(3, 0));
-  EXPECT_EQ(exit_.counters().no_port, 1U);
+  EXPECT_EQ(exit_.counters().no_outside, 1U);
 }
 
 TEST_F(NatExitTest, WhatNobodyAskedForIsDroppedInSilence) {

@@ -228,7 +228,7 @@ TEST_P(NatTest, WhatItDoesNotTranslateIsDroppedUnchanged) {
   EXPECT_EQ(out(reply).error(), NatDrop::not_translatable);
   ports_.refuse = true;
   Packet udp = udp_packet(at_.alice, at_.server);
-  EXPECT_EQ(out(udp).error(), NatDrop::no_port);
+  EXPECT_EQ(out(udp).error(), NatDrop::no_outside);
   EXPECT_TRUE(same_bytes(udp, udp_packet(at_.alice, at_.server)));
 }
 

@@ -161,6 +161,11 @@ void SocketGateway::send_run(End& end, std::span<OutboundPacket> run) {
       one.packet = {};
       continue;
     }
+    if (!may_send(view, *at)) {
+      ++counters_.forbidden;
+      one.packet = {};
+      continue;
+    }
     const auto payload = sendable(one.packet, view, *at);
     if (!payload) {
       ++counters_.malformed;
@@ -189,6 +194,13 @@ void SocketGateway::send_run(End& end, std::span<OutboundPacket> run) {
     }
   }
   if (end.datagrams().errors_waiting()) read_errors(end);
+}
+
+bool SocketGateway::may_send(const IpView& view, const TranslationView& at) const {
+  if (!settings_.may_send) return true;
+  const bool udp = at.ends.transport == Transport::udp;
+  const std::uint8_t echo = view.family == Family::ipv4 ? kProtocolIcmp : kProtocolIcmp6;
+  return settings_.may_send(udp ? kProtocolUdp : echo, view.destination, udp ? at.ends.destination : std::uint16_t{0});
 }
 
 // As the first router on the way would.

@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -40,11 +41,14 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
     std::optional<IpAddress> external4;
     std::optional<IpAddress> external6;
     net::UdpOptions udp;
+    // Asked once more of each packet, right before it is sent; none: all may go.
+    std::function<bool(std::uint8_t protocol, const IpAddress& to, std::uint16_t port)> may_send;
     std::size_t most_sockets = 16'384;  // each takes a descriptor and a port of the machine
   };
   struct Counters {
     std::uint64_t full = 0;       // packets that a socket had no room for
     std::uint64_t refused = 0;    // packets that the system would not send, or that no socket can (ICMP errors)
+    std::uint64_t forbidden = 0;  // by Settings::may_send
     std::uint64_t malformed = 0;  // with a bad length or checksum, which a socket would make good
     std::uint64_t no_socket = 0;  // ends that the system would not give
     std::uint64_t closed = 0;     // packets whose mapping has gone meanwhile
@@ -82,6 +86,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   void spend(std::size_t segments, std::size_t bytes);
   void next_turn();
   void read_errors(End& end);
+  bool may_send(const IpView& view, const TranslationView& at) const;
   void tell(const OutboundPacket& packet, const net::Refusal& refusal);
   void arm(std::uint32_t index);
   void deliver();
