@@ -65,6 +65,7 @@ egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerCo
 }
 
 egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,
+                                                 const std::vector<net::HostAddress>& machine,
                                                  const std::string& interface, bool outer_ipv6) {
   egress::KernelNatSettings settings;
   settings.interface = interface;
@@ -76,6 +77,10 @@ egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, con
   settings.outer_ipv6 = outer_ipv6;
   settings.allow = exit_rules_of(rules.allow);
   settings.deny = exit_rules_of(rules.deny);
+  for (const net::HostAddress& address : machine)
+    if (address.interface != interface) settings.networks.push_back(address.network);
+  settings.flows_of_client = config.limits.flows_per_session;
+  settings.flow_rate = config.limits.flow_rate;
   for (const InternetConfig::Forward& forward : rules.forward)
     settings.forwards.push_back({protocol_of(forward.protocol), forward.port, forward.to});
   settings.journal = config.paths.state_dir / "forwarding.json";

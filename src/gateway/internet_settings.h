@@ -24,6 +24,7 @@ egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerCo
 
 // Of translation by the kernel. `rules` may have been read later than the rest.
 egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,
+                                                 const std::vector<net::HostAddress>& machine,
                                                  const std::string& interface, bool outer_ipv6);
 
 }  // namespace penstock::gateway

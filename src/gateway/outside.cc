@@ -46,6 +46,7 @@ Outside::Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open
 Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerConfig& config,
                                                  std::uint64_t open_files) {
   std::unique_ptr<Outside> outside(new Outside(loop, config, open_files));
+  PENSTOCK_TRY(outside->watch_, net::AddressWatch::create(loop, [self = outside.get()] { self->look_again(); }));
   PENSTOCK_TRY(outside->machine_, net::host_addresses());
   outside->renew_policy();
   if (const auto& own = config.internet.public_ip) {
@@ -67,7 +68,6 @@ Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerCo
     forward.rule = rule;
     PENSTOCK_TRY_VOID(outside->open(forward));
   }
-  PENSTOCK_TRY(outside->watch_, net::AddressWatch::create(loop, [self = outside.get()] { self->look_again(); }));
   if (!outside->external4_ && !outside->external6_)
     log::warn("no route to the internet: clients get there as soon as this machine has one");
   return outside;
@@ -100,6 +100,7 @@ Result<void> Outside::open(Forward& forward) {
   auto socket = net::UdpSocket::create(*loop_, {*external, forward.rule.port});
   if (!socket) return fail(socket.error().code, "internet.forward: " + socket.error().message);
   forward.socket.emplace(std::move(*socket));
+  forward.at = external;
   return {};
 }
 
@@ -114,6 +115,7 @@ void Outside::attach(egress::NatExit& exit) {
   // Of the user that the process is by now.
   if (const auto pings = net::may_open_ping_sockets(); !pings)
     log::warn("clients cannot ping the internet", {{"error", pings.error().message}});
+  log_outside("internet in user space");
   exit_ = &exit;
   for (Forward& forward : forwards_) attach(forward);
 }
@@ -142,24 +144,34 @@ void Outside::look_again() {
   external6_ = chosen(net::outer_address(Family::ipv6), before6);
   for (const auto& before : {before4, before6})
     if (exit_ != nullptr && before && !is_of_machine(*before)) exit_->forget_external(*before);
-  if (external4_ == before4 && external6_ == before6) return;
-  log::info("the way to the internet has changed",
-            {{"external4", name_of(external4_)}, {"external6", name_of(external6_)}});
-  gateway_.set_external(external4_, external6_);
-  for (Forward& forward : forwards_) {
-    const bool v4 = forward.rule.to.address.is_v4();
-    if (exit_ == nullptr || (v4 ? external4_ == before4 : external6_ == before6)) continue;
-    if (forward.binding) {
-      exit_->remove_forward(forward.binding);
-      gateway_.close_forward(forward.binding);
-      forward.binding = {};
-    }
-    if (auto opened = open(forward); !opened) {
-      log::warn("a forward could not move to the new address", {{"error", opened.error().message}});
-    } else {
-      attach(forward);
-    }
+  if (external4_ != before4 || external6_ != before6) {
+    gateway_.set_external(external4_, external6_);
+    log_outside("the way to the internet has changed");
   }
+  for (Forward& forward : forwards_) follow(forward);
+}
+
+void Outside::log_outside(std::string_view what) const {
+  log::info(what, {{"external4", name_of(external4_)},
+                   {"external6", name_of(external6_)},
+                   {"sockets", gateway_.settings().most_sockets}});
+}
+
+// A socket stays where it was while there is no other address: should that come back, it is good again. Where a port
+// cannot be had at the new address, what is there at the old one stays, and the next change is the next try.
+void Outside::follow(Forward& forward) {
+  const auto& external = external_for(forward);
+  if (exit_ == nullptr || !external || forward.at == external) return;
+  const bool tried = std::exchange(forward.tried, external) == external;
+  if (auto opened = open(forward); !opened) {
+    if (!tried) log::warn("a forward could not move to the new address", {{"error", opened.error().message}});
+    return;
+  }
+  if (forward.binding) {
+    exit_->remove_forward(forward.binding);
+    gateway_.close_forward(forward.binding);
+  }
+  attach(forward);
 }
 
 }  // namespace penstock::gateway

@@ -12,6 +12,7 @@
 
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -49,12 +50,16 @@ class Outside {
     InternetConfig::Forward rule;
     std::optional<net::UdpSocket> socket;  // until it is attached
     egress::Binding binding;               // from then on; none where it could not be had
+    std::optional<IpAddress> at;           // where it was opened last
+    std::optional<IpAddress> tried;        // where that was tried last
   };
 
   Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files);
   const std::optional<IpAddress>& external_for(const Forward& forward) const;
   Result<void> open(Forward& forward);
   void attach(Forward& forward);
+  void follow(Forward& forward);
+  void log_outside(std::string_view what) const;
   void look_again();
   void renew_policy();
   // The address to leave by from now on: the one found, or the one before while the machine has it.

@@ -68,7 +68,11 @@ class Process {
   void open_names();
   Result<void> open_outside();
   Result<void> open_kernel_nat();
+  egress::KernelNatSettings kernel_nat_settings() const;
+  void follow_addresses();
+  void update_kernel_nat();
   void set_internet_rules(const InternetConfig& rules);
+  void tell_what_takes_a_restart(const ServerConfig& changed) const;
   std::optional<Core::Internet> internet_in_user_space();
   void route_sites(const std::vector<TokenRecord>& records);
   void open_status_socket();
@@ -92,7 +96,10 @@ class Process {
   std::unique_ptr<tun::Interface> interface_;
   tun::InterfaceSettings interface_settings_;
   std::unique_ptr<egress::KernelNat> kernel_nat_;
-  bool outer_ipv6_ = false;  // as the kernel's rules know it
+  std::unique_ptr<net::AddressWatch> address_watch_;  // for the kernel's rules
+  InternetConfig internet_rules_;                     // as read last
+  bool outer_ipv6_ = false;                           // as the kernel's rules know it
+  bool told_of_ipv6_ = false;
   Listeners listeners_;
   std::unique_ptr<Outside> outside_;
   dns::NameListeners name_listeners_;  // until the core has them
@@ -358,28 +365,63 @@ Result<void> Process::open_outside() {
   return {};
 }
 
+egress::KernelNatSettings Process::kernel_nat_settings() const {
+  const auto machine = net::host_addresses();
+  InternetConfig internet = config_.internet;
+  internet.allow = internet_rules_.allow;
+  internet.deny = internet_rules_.deny;
+  return kernel_nat_settings_of(config_, internet, machine.value_or(std::vector<net::HostAddress>()),
+                                identity_.interface, outer_ipv6_);
+}
+
 Result<void> Process::open_kernel_nat() {
   outer_ipv6_ = net::outer_address(Family::ipv6).has_value();
-  auto settings = kernel_nat_settings_of(config_, config_.internet, identity_.interface, outer_ipv6_);
+  internet_rules_ = config_.internet;
+  auto settings = kernel_nat_settings();
   if (config_.internet.mode != InternetConfig::Mode::kernel) {
     // A former process may have been killed before it could put back what it had changed.
     if (auto restored = egress::KernelNat::restore_leftovers(settings.journal); !restored)
       log::warn("forwarding stays as a former gateway left it", {{"error", restored.error().message}});
     return {};
   }
+  PENSTOCK_TRY(address_watch_, net::AddressWatch::create(home_, [this] { follow_addresses(); }));
   PENSTOCK_TRY(kernel_nat_, egress::KernelNat::create(std::move(settings)));
   identity_.kernel_nat = kernel_nat_.get();
   return {};
 }
 
-void Process::set_internet_rules(const InternetConfig& rules) {
-  if (outside_) outside_->set_rules(rules);
-  if (!kernel_nat_) return;
-  InternetConfig changed = config_.internet;  // the rest takes a restart
-  changed.allow = rules.allow;
-  changed.deny = rules.deny;
-  if (auto set = kernel_nat_->update(kernel_nat_settings_of(config_, changed, identity_.interface, outer_ipv6_)); !set)
+// The kernel knows its own addresses; which networks they are of stands in the rules.
+void Process::follow_addresses() {
+  update_kernel_nat();
+  if (config_.vpn.subnet6 && !outer_ipv6_ && net::outer_address(Family::ipv6) && !std::exchange(told_of_ipv6_, true))
+    log::warn("this machine has reached the IPv6 internet since the start: clients do after a restart");
+}
+
+void Process::update_kernel_nat() {
+  if (auto set = kernel_nat_->update(kernel_nat_settings()); !set)
     log::error("rules of the internet not changed, the old ones stay", {{"error", set.error().message}});
+}
+
+void Process::set_internet_rules(const InternetConfig& rules) {
+  internet_rules_ = rules;
+  if (outside_) outside_->set_rules(rules);
+  if (kernel_nat_) update_kernel_nat();
+}
+
+// What is not read again would otherwise be thought to hold.
+void Process::tell_what_takes_a_restart(const ServerConfig& changed) const {
+  const auto tell = [](const char* key, bool differs) {
+    if (differs) log::warn("this setting has changed and takes a restart", {{"key", key}});
+  };
+  const InternetConfig& before = config_.internet;
+  const InternetConfig& after = changed.internet;
+  tell("internet.mode", before.mode != after.mode);
+  tell("internet.public_ip", before.public_ip != after.public_ip);
+  tell("internet.forward", before.forward != after.forward);
+  tell("internet.filtering", before.filtering != after.filtering);
+  tell("internet.udp_timeout", before.udp_timeout != after.udp_timeout);
+  tell("dns.serve", config_.dns.serve != changed.dns.serve);
+  tell("dns.upstream", config_.dns.upstream != changed.dns.upstream);
 }
 
 std::optional<Core::Internet> Process::internet_in_user_space() {
@@ -439,6 +481,7 @@ void Process::reload() {
     core_->set_access(config->lan);
     core_->set_exempt(config->limits.exempt);
     set_internet_rules(config->internet);
+    tell_what_takes_a_restart(*config);
     log_rules(*config);
   } else {
     not_reloaded("configuration not read again, the old tokens and rules stay", config.error(), {config_file_});

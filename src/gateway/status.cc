@@ -59,6 +59,7 @@ Json internet_drops(const egress::NatExit& exit, const egress::SocketGateway& so
   drops["no_outside"] = counters.no_outside;
   drops["not_translatable"] = counters.not_translatable;
   drops["unasked"] = counters.unasked;
+  drops["spoofed"] = counters.spoofed;
   drops["socket_full"] = sockets.counters().full;
   drops["socket_refused"] = sockets.counters().refused;
   drops["socket_closed"] = sockets.counters().closed;
@@ -76,6 +77,9 @@ Json internet_drops(const egress::KernelDrops& counted) {
   drops["unasked"] = counted.uninvited;
   drops["untracked"] = counted.untracked;
   drops["no_ipv6"] = counted.no_ipv6;
+  drops["spoofed"] = counted.spoofed;
+  drops["flow_rate"] = counted.flow_rate;
+  drops["flows"] = counted.flows;
   return drops;
 }
 

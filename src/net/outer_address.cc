@@ -54,7 +54,7 @@ void AddressWatch::read_turn() {
   for (int i = 0; i < kReadsPerTurn; ++i) {
     if (::recv(fd_.get(), message.data(), message.size(), MSG_DONTWAIT) < 0 && errno != ENOBUFS) break;
   }
-  settle_.start(kSettle, [this] { changed_(); });
+  if (!settle_.running()) settle_.start(kSettle, [this] { changed_(); });
   watch_->when_readable([this] { read_turn(); });
 }
 

@@ -18,8 +18,8 @@ namespace penstock::net {
 // there. Nothing is sent. Any thread.
 std::optional<IpAddress> outer_address(Family family);
 
-// Calls back when addresses or routes of this machine have changed and then nothing did for kSettle: a change is seldom
-// one message. rtnetlink(7), without privilege.
+// Calls back kSettle after addresses or routes of this machine have begun to change, and again while they go on: a
+// change is seldom one message. rtnetlink(7), without privilege.
 class AddressWatch {
  public:
   static constexpr Duration kSettle = std::chrono::milliseconds(100);

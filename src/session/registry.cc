@@ -1,5 +1,6 @@
 #include "session/registry.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/log.h"
@@ -615,6 +616,8 @@ std::optional<Registry::Owner> Registry::owner_of(const IpAddress& address) cons
     const Record& record = *found->second;
     return Owner{.session = record.id, .name = record.credential->name, .its_own = true};
   }
+  if (std::ranges::none_of(lan_.sites(), [&](const Prefix& site) { return site.contains(address); }))
+    return std::nullopt;
   for (const auto& record : records_) {
     if (!record) continue;
     for (const Prefix& site : record->sites)

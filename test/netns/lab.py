@@ -242,6 +242,8 @@ class Lab:
                      for end in (host, other))
         ip("-n", host.namespace, "link", "add", near, "type", "veth", "peer", "name", far, "netns", other.namespace)
         for end, name, addresses in ((host, near, (address, ipv6)), (other, far, (other_address, other_ipv6))):
+            # A router asks for no neighbour before its link-local address has proved to be nobody else's.
+            end.sysctl(f"net.ipv6.conf.{name}.accept_dad=0")
             for one in filter(None, addresses):
                 ip("-n", end.namespace, "address", "add", one, "dev", name, *(["nodad"] if ":" in one else []))
             ip("-n", end.namespace, "link", "set", name, "up")

@@ -97,6 +97,25 @@ def test_iperf3_with_udp_both_ways(lab, certificates, mode):
         service.stop()
 
 
+def test_two_clients_that_both_begin_reach_each_other_by_their_outer_ends(lab, certificates):
+    lan = internet_lan(lab, certificates)
+    for server, _, _, outer in BOTH:
+        heard, ends = lan.internet.echo(7100, server), []
+        for client in lan.clients:
+            ends.append(lab.closing(udp_socket(client.host, server)))
+            ask(client.host, server, 7100, sock=ends[-1])
+        for sock, towards in zip(ends, reversed(heard)):
+            sock.sendto(b"open", towards)  # which the other hears if it has begun as well
+        for here, there in ((0, 1), (1, 0)):
+            wait_for(lambda: is_heard(ends[here], heard[there], ends[there], heard[here]), what="both hear each other")
+
+
+def test_what_is_refused_by_a_client_at_its_outer_end_is_told_to_the_other(lab, certificates):
+    lan = internet_lan(lab, certificates, internet={"forward": ["udp 5000 -> 10.100.0.3:6000"]})
+    with pytest.raises(ConnectionRefusedError):
+        ask(lan.clients[0].host, OUTER, 5000)
+
+
 def test_clients_reach_each_other_by_their_outer_ends(lab, certificates):
     lan = internet_lan(lab, certificates, internet={"filtering": "none"})
     alice, bob = (client.host for client in lan.clients)
@@ -117,13 +136,28 @@ def test_clients_reach_each_other_by_their_outer_ends(lab, certificates):
 @modes
 def test_a_forwarded_port_leads_to_a_client_from_outside_and_from_inside(lab, certificates, mode):
     lan = internet_lan(lab, certificates, mode, internet={"forward": ["udp 5000 -> 10.100.0.3:6000",
-                                                                      "udp 5000 -> [fd00:100::3]:6000"][:1]})
+                                                                      "udp 5000 -> [fd00:100::3]:6000"]})
     alice, bob = (client.host for client in lan.clients)
-    heard = lan.internet.echo(6000, "10.100.0.3", host=bob)
-    bob.run("ip", "route", "replace", "46.46.46.0/24", "dev", "VPN")
-    assert ask(lan.internet.server, OUTER, 5000) == (b"hello", (OUTER, 5000))
-    assert heard[0][0] == SERVER, "the client sees who asks"
-    assert ask(alice, OUTER, 5000) == (b"hello", (OUTER, 5000))
+    for outer, inner, servers in ((OUTER, "10.100.0.3", (SERVER,)), (OUTER6, "fd00:100::3", (SERVER6, OTHER6))):
+        heard = lan.internet.echo(6000, inner, host=bob)
+        assert ask(lan.internet.server, outer, 5000) == (b"hello", (outer, 5000))
+        assert heard[0][0] in servers, "the client sees who asks"
+        assert ask(alice, outer, 5000) == (b"hello", (outer, 5000))
+
+
+@modes
+def test_nobody_outside_speaks_with_an_address_from_inside(lab, certificates, mode):
+    lan = internet_lan(lab, certificates, mode, internet={"forward": ["udp 5000 -> 10.100.0.3:6000"]})
+    heard = lan.internet.echo(6000, "10.100.0.3", host=lan.clients[1].host)
+    router = lan.internet.router
+    with router.entered():
+        raw = lab.closing(socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0))
+    gateway_mac = bytes.fromhex(lan.gateway.host.run("cat", "/sys/class/net/wire0/address").stdout.strip().replace(":", ""))
+    for source in ("10.100.0.2", "10.100.0.200", "10.100.0.1"):
+        with router.entered():
+            raw.sendto(packets.udp(source, OUTER, 5555, 5000, b"trust me"), ("wire0", 0x0800, 0, 0, gateway_mac))
+    assert ask(lan.internet.server, OUTER, 5000)[0] == b"hello", "what comes after them"
+    assert [address for address, _ in heard] == [SERVER]
 
 
 @modes
@@ -154,6 +188,61 @@ def test_after_a_cut_of_the_link_conversations_go_on_at_the_same_ports(lab, cert
     asked = [packets.parse_echo(packets.parse(packet)) for packet in icmp]
     identifiers = {(echo.kind, echo.ident) for echo in asked if echo.kind in (8, 128)}
     assert len(identifiers) == 2, "one of each family"
+
+
+@modes
+def test_an_exchange_of_many_sizes_both_ways_at_once(lab, certificates, mode):
+    """As QUIC does it: one conversation, small and large datagrams in both directions, hundreds under way."""
+    lan = internet_lan(lab, certificates, mode, members=("alice",))
+    lan.internet.echo(4433)
+    sock = lab.closing(udp_socket(lan.clients[0].host, SERVER))
+    sock.settimeout(5)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    sent, heard = {}, {}
+    for burst in range(20):
+        for i in range(20):
+            number = burst * 20 + i
+            sent[number] = number.to_bytes(4, "big") + os.urandom((number * 37) % 1200)
+            sock.sendto(sent[number], (SERVER, 4433))
+        while len(heard) < len(sent):
+            data = sock.recv(2000)
+            heard[int.from_bytes(data[:4], "big")] = data
+    assert heard == sent
+
+
+def test_tftp_whose_answers_come_from_another_port_with_filtering_by_address(lab, certificates):
+    lan = internet_lan(lab, certificates, members=("alice",), internet={"filtering": "address"})
+    with lan.internet.server.entered():
+        server, transfer = (lab.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+    server.bind((SERVER, 69))
+    transfer.bind((SERVER, 0))
+    alice = lab.closing(udp_socket(lan.clients[0].host, SERVER))
+    content, got = os.urandom(5000), b""
+    for sock in (server, transfer, alice):
+        sock.settimeout(5)
+    alice.sendto(b"\0\x01file\0octet\0", (SERVER, 69))
+    _, whom = server.recvfrom(100)
+    for block in range(1, 11):
+        transfer.sendto(b"\0\x03" + block.to_bytes(2, "big") + content[(block - 1) * 512:block * 512], whom)
+        data, answers_from = alice.recvfrom(600)
+        assert answers_from == transfer.getsockname()
+        got += data[4:]
+        alice.sendto(b"\0\x04" + data[2:4], answers_from)
+        assert transfer.recvfrom(100) == (b"\0\x04" + data[2:4], whom)
+    assert got == content
+
+
+@modes
+def test_a_client_begins_and_has_a_bounded_number_of_conversations(lab, certificates, mode):
+    lan = internet_lan(lab, certificates, mode, limits={"flow_rate": 50, "flows_per_session": 80})
+    alice, bob = (client.host for client in lan.clients)
+    lan.internet.echo(7000)
+    ends = [udp_socket(alice, SERVER, told=False) for _ in range(400)]
+    for sock in ends:
+        sock.sendto(b"?", (SERVER, 7000))
+        sock.close()
+    wait_for(lambda: lan.gateway.status()["internet"]["drops"]["flow_rate"] >= 200, what="the rest is refused")
+    assert ask(bob, SERVER, 7000)[0] == b"hello", "another's begins at once"
 
 
 def test_a_scan_of_all_ports_by_one_client_costs_another_nothing(lab, certificates):
@@ -266,4 +355,14 @@ def is_answered(host, server, sock):
     try:
         return ask(host, server, 7000, sock=sock, timeout=1)[0] == b"hello"
     except OSError:
+        return False
+
+
+def is_heard(sock, towards, other, outer):
+    """Whether what is said by `sock` at the outer end `outer` comes to `other`, whose outer end is `towards`."""
+    sock.sendto(b"do you hear me", towards)
+    other.settimeout(0.5)
+    try:
+        return other.recvfrom(100)[1][:2] == outer
+    except TimeoutError:
         return False

@@ -34,12 +34,18 @@ void add(KernelDrops& to, const KernelDrops& other) {
   to.uninvited += other.uninvited;
   to.untracked += other.untracked;
   to.no_ipv6 += other.no_ipv6;
+  to.spoofed += other.spoofed;
+  to.flow_rate += other.flow_rate;
+  to.flows += other.flows;
 }
 
 std::uint64_t* counter_of(KernelDrops& drops, std::string_view name) {
   if (name == kCounterOutside) return &drops.uninvited;
   if (name == kCounterUntracked) return &drops.untracked;
   if (name == kCounterNoIpv6) return &drops.no_ipv6;
+  if (name == kCounterSpoofed) return &drops.spoofed;
+  if (name == kCounterFlowRate) return &drops.flow_rate;
+  if (name == kCounterFlows) return &drops.flows;
   if (!name.starts_with(kCounterOfDenied)) return nullptr;
   name.remove_prefix(kCounterOfDenied.size());
   for (std::size_t i = 0; i < kDeniedReasons; ++i)

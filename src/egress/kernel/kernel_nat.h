@@ -43,6 +43,9 @@ struct KernelDrops {
   std::uint64_t uninvited = 0;                         // begun outside, by no forward
   std::uint64_t untracked = 0;                         // what conntrack makes nothing of
   std::uint64_t no_ipv6 = 0;                           // to an IPv6 internet that there is not
+  std::uint64_t spoofed = 0;                           // from outside, with an address from inside
+  std::uint64_t flow_rate = 0;                         // begun by clients that begin too many
+  std::uint64_t flows = 0;                             // or have too many
 };
 
 class KernelNat {

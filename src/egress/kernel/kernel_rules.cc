@@ -121,6 +121,8 @@ class Script {
     counters();
     deny();
     default_blocks();
+    own_networks();
+    meters();
     mail();
     input();
     forward();
@@ -164,7 +166,9 @@ class Script {
   void counters() {
     for (std::size_t i = 1; i < kDeniedReasons; ++i)
       counter(std::string(kCounterOfDenied) + std::string(to_string(static_cast<Denied>(i))));
-    for (const std::string_view name : {kCounterOutside, kCounterUntracked, kCounterNoIpv6}) counter(std::string(name));
+    for (const std::string_view name :
+         {kCounterOutside, kCounterUntracked, kCounterNoIpv6, kCounterSpoofed, kCounterFlowRate, kCounterFlows})
+      counter(std::string(name));
   }
   void counter(const std::string& name) { text_ += "  counter " + name + " { }\n"; }
 
@@ -201,6 +205,51 @@ class Script {
       }
       close();
     }
+  }
+
+  // The networks that the machine stands in, where the blocks above say nothing of them.
+  void own_networks() {
+    for (const bool v4 : {true, false}) {
+      std::vector<Prefix> all;
+      for (const Prefix& network : settings_.networks)
+        if (network.is_v4() == v4 && ExitPolicy::is_own_network(network)) all.push_back(network);
+      if (all.empty()) continue;
+      all = outermost(all);
+      set(v4 ? "own4" : "own6", v4, all);
+      open(v4 ? "in_own4" : "in_own6");
+      for (const Prefix& network : all) {
+        for (const ExitRule& rule : allow_)
+          if (rule.to.family() == network.family() && network.contains(rule.to)) judge(rule, " accept");
+      }
+      line(refuses(Denied::own_network).substr(1));
+      close();
+      (v4 ? has_own4_ : has_own6_) = true;
+    }
+  }
+
+  // How many conversations a client has, and begins.
+  void meters() {
+    for (const bool v4 : {true, false}) {
+      text_ += std::string("  set ") + (v4 ? "flows4" : "flows6") + " {\n";
+      line(v4 ? "type ipv4_addr" : "type ipv6_addr");
+      line("flags dynamic");
+      close();
+      text_ += std::string("  set ") + (v4 ? "rate4" : "rate6") + " {\n";
+      line(v4 ? "type ipv4_addr" : "type ipv6_addr");
+      line("flags dynamic,timeout");
+      line("timeout 10s");
+      close();
+    }
+    open("begins");
+    const std::string rate = " limit rate over " + std::to_string(settings_.flow_rate) + "/second burst " +
+                             std::to_string(2 * settings_.flow_rate) + " packets }";
+    const std::string count = " ct count over " + std::to_string(settings_.flows_of_client) + " }";
+    for (const std::string family : {"4", "6"}) {
+      const std::string source = family == "4" ? "ip saddr" : "ip6 saddr";
+      line("update @rate" + family + " { " + source + rate + counts(kCounterFlowRate) + " drop");
+      line("add @flows" + family + " { " + source + count + counts(kCounterFlows) + " drop");
+    }
+    close();
   }
 
   void mail() {
@@ -242,12 +291,16 @@ class Script {
     if (!settings_.ipv6()) line("meta nfproto ipv6" + counts(kCounterNoIpv6) + " reject with icmpv6 no-route");
     line("ct state related accept");
     line("ct direction reply accept");
+    line("ct state new jump begins");
     line("jump deny");
     line("ip daddr @special4 goto in_special4");
     line("ip6 daddr @special6 goto in_special6");
+    if (has_own4_) line("ip daddr @own4 goto in_own4");
+    if (has_own6_) line("ip6 daddr @own6 goto in_own6");
     line("tcp dport " + std::to_string(kMailPort) + " goto mail");
     close();
     open("to_clients");
+    line("fib saddr oifname " + tun_ + counts(kCounterSpoofed) + " drop");
     line("ct state established,related accept");
     line("ct status dnat accept");
     line(counts(kCounterOutside).substr(1) + " drop");
@@ -300,6 +353,8 @@ class Script {
   bool owned_;
   std::vector<ExitRule> allow_;
   std::vector<ExitRule> deny_;
+  bool has_own4_ = false;
+  bool has_own6_ = false;
   std::string text_;
 };
 

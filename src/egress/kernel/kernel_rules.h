@@ -71,6 +71,9 @@ struct KernelNatSettings {
   bool outer_ipv6 = false;             // false: IPv6 to elsewhere is refused at once, as without a route
   std::vector<ExitRule> allow;
   std::vector<ExitRule> deny;
+  std::vector<Prefix> networks;  // that the machine stands in: ExitPolicy::is_own_network() says which are closed
+  std::uint32_t flows_of_client = 8192;  // conversations of one address
+  std::uint32_t flow_rate = 500;         // that it may begin a second, twice as many at once
   std::vector<KernelForward> forwards;
   std::filesystem::path journal;  // forwarding.h
 
@@ -85,6 +88,9 @@ inline constexpr std::string_view kCounterOfDenied = "denied_";   // and the rea
 inline constexpr std::string_view kCounterOutside = "uninvited";  // begun outside, by no forward
 inline constexpr std::string_view kCounterUntracked = "untracked";
 inline constexpr std::string_view kCounterNoIpv6 = "no_ipv6";
+inline constexpr std::string_view kCounterSpoofed = "spoofed";  // from outside, with an address from inside
+inline constexpr std::string_view kCounterFlowRate = "flow_rate";
+inline constexpr std::string_view kCounterFlows = "flows";
 
 // Whether a script can be made of them. Refusals: invalid_argument, naming the configuration key.
 Result<void> check_settings(const KernelNatSettings& settings);

@@ -158,6 +158,11 @@ std::vector<ExitPolicy::Block> ExitPolicy::default_blocks() {
   return blocks;
 }
 
+bool ExitPolicy::is_own_network(const Prefix& network) {
+  return network.is_v4() ? network.length() >= 8 && network.length() <= 30
+                         : network.length() >= 32 && network.length() <= 126;
+}
+
 ExitPolicy::ExitPolicy(Settings settings) : settings_(std::move(settings)) {
   const auto tables_of = [this](const Prefix& prefix) -> Tables& { return prefix.is_v4() ? v4_ : v6_; };
   const auto rule_of = [](const Prefix& prefix, const ExitRule& rule) {
@@ -182,6 +187,7 @@ ExitPolicy::ExitPolicy(Settings settings) : settings_(std::move(settings)) {
     (address.is_v4() ? v4_ : v6_).specials.push_back({Bits::of(address), Denied::own_address});
   }
   for (const Prefix& network : settings_.networks) {
+    if (is_own_network(network)) tables_of(network).networks.push_back(rule_of(network, {}));
     if (!network.is_v4() || network.length() > 30) continue;  // RFC 3021: links between two have none
     v4_.specials.push_back({Bits::of(network.address()), Denied::broadcast});
     v4_.specials.push_back({Bits::of(network.last()), Denied::broadcast});
@@ -236,6 +242,11 @@ Denied ExitPolicy::Tables::special(const Bits& to) const {
   return found != specials.end() && found->address == to ? found->reason : Denied::nothing;
 }
 
+std::optional<int> ExitPolicy::Tables::network(const Bits& to) const {
+  const auto found = std::ranges::find_if(networks, [&](const Rule& one) { return to.masked(one.mask) == one.bits; });
+  return found == networks.end() ? std::nullopt : std::optional(found->length);
+}
+
 ExitPolicy::Verdict ExitPolicy::check4(std::uint32_t address, std::uint8_t protocol, std::uint16_t port) const {
   const Bits to{std::uint64_t{address} << 32, 0};
   if (v4_.denies(to, protocol, port)) return {false, Denied::rule};
@@ -245,6 +256,12 @@ ExitPolicy::Verdict ExitPolicy::check4(std::uint32_t address, std::uint8_t proto
     if (const Class* const found = class_of(kClasses4, to)) {
       length = found->length;
       reason = found->reason;
+    }
+  }
+  if (reason == Denied::nothing) {
+    if (const auto network = v4_.network(to)) {
+      length = *network;
+      reason = Denied::own_network;
     }
   }
   if (reason == Denied::nothing) {
@@ -275,6 +292,12 @@ ExitPolicy::Verdict ExitPolicy::check6(const Bits& to, std::uint8_t protocol, st
       if (verdict.allowed) return verdict;
       reason = verdict.reason;
       length = reason == Denied::mail ? 0 : found->length;
+    }
+  }
+  if (reason == Denied::nothing) {
+    if (const auto network = v6_.network(to)) {
+      length = *network;
+      reason = Denied::own_network;
     }
   }
   if (reason == Denied::nothing) {

@@ -31,6 +31,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -57,13 +58,14 @@ enum class Denied : std::uint8_t {
   reserved,         // for documentation, benchmarks, protocols, or nobody yet
   teredo,           //
   mail,             // tcp 25
+  own_network,      // that the gateway stands in
 };
-inline constexpr std::size_t kDeniedReasons = static_cast<std::size_t>(Denied::mail) + 1;
+inline constexpr std::size_t kDeniedReasons = static_cast<std::size_t>(Denied::own_network) + 1;
 
 constexpr std::string_view to_string(Denied reason) {
   constexpr std::array<std::string_view, kDeniedReasons> kNames{
-      "nothing", "rule",   "own_address", "metadata",  "unspecified", "loopback", "link_local",
-      "private", "shared", "multicast",   "broadcast", "reserved",    "teredo",   "mail"};
+      "nothing", "rule",      "own_address", "metadata", "unspecified", "loopback", "link_local", "private",
+      "shared",  "multicast", "broadcast",   "reserved", "teredo",      "mail",     "own_network"};
   return kNames[static_cast<std::size_t>(reason)];
 }
 
@@ -78,8 +80,10 @@ class ExitPolicy {
   struct Settings {
     std::vector<ExitRule> allow;
     std::vector<ExitRule> deny;
-    std::vector<IpAddress> own;    // of the gateway, inner and outer
-    std::vector<Prefix> networks;  // that it stands in: of IPv4 the first and the last address are broadcasts
+    std::vector<IpAddress> own;  // of the gateway, inner and outer
+    // That it stands in, where whoever is there takes it for one of theirs: closed, and of IPv4 the first and the last
+    // address are broadcasts. Links between two, and what is too large to be a network, are not.
+    std::vector<Prefix> networks;
     std::vector<Endpoint> exempt;  // for the gateway's own forwarder: its resolvers
   };
 
@@ -96,6 +100,8 @@ class ExitPolicy {
     Denied reason = Denied::nothing;
   };
   static std::vector<Block> default_blocks();
+  // Whether `network`, of the machine, is one that is closed.
+  static bool is_own_network(const Prefix& network);
 
   explicit ExitPolicy(Settings settings);
   // The same policy of a gateway with other addresses.
@@ -131,10 +137,13 @@ class ExitPolicy {
     std::vector<Rule> deny;       // at certain ports
     std::vector<Rule> allow;      //
     std::vector<Exact> specials;  // own and broadcast addresses, in order
+    std::vector<Rule> networks;   // that the gateway stands in
 
     bool denies(const Bits& to, std::uint8_t protocol, std::uint16_t port) const;
     bool opens(const Bits& to, int length, std::uint8_t protocol, std::uint16_t port) const;
     Denied special(const Bits& to) const;
+    // The length of the network that it lies in; nothing where in none.
+    std::optional<int> network(const Bits& to) const;
   };
 
   Verdict check4(std::uint32_t to, std::uint8_t protocol, std::uint16_t port) const;

@@ -245,10 +245,28 @@ TEST(ExitPolicy, BroadcastsOfTheGatewaysNetworksAreDenied) {
       {.own = {ip("5.6.7.0")}, .networks = {prefix("5.6.7.0/25"), prefix("5.6.9.0/31"), prefix("2a00:1::/64")}});
   EXPECT_EQ(check(policy, "5.6.7.127"), denied(Denied::broadcast));
   EXPECT_EQ(check(policy, "5.6.7.0"), denied(Denied::own_address));
-  EXPECT_EQ(check(policy, "5.6.7.126"), kAllowed);
+  EXPECT_EQ(check(policy, "5.6.7.126"), denied(Denied::own_network));
   EXPECT_EQ(check(policy, "5.6.9.0"), kAllowed) << "a link between two";
   EXPECT_EQ(check(policy, "5.6.9.1"), kAllowed);
-  EXPECT_EQ(check(policy, "2a00:1::ffff:ffff:ffff:ffff"), kAllowed) << "IPv6 has none";
+  EXPECT_EQ(check(policy, "2a00:1::ffff:ffff:ffff:ffff"), denied(Denied::own_network)) << "IPv6 has none";
+}
+
+TEST(ExitPolicy, TheNetworksThatTheGatewayStandsInAreClosedUntilTheyAreNamed) {
+  Settings settings{.own = {ip("5.6.7.8")}, .networks = {prefix("5.6.7.0/24"), prefix("2a00:1::/64")}};
+  const ExitPolicy closed(settings);
+  EXPECT_EQ(check(closed, "5.6.7.9"), denied(Denied::own_network));
+  EXPECT_EQ(check(closed, "2a00:1::9"), denied(Denied::own_network));
+  EXPECT_EQ(check(closed, "::ffff:5.6.7.9"), denied(Denied::own_network));
+  EXPECT_EQ(check(closed, "5.6.8.9"), kAllowed);
+  EXPECT_EQ(check(closed, "2a00:1:0:1::9"), kAllowed);
+  settings.allow = {rule("0.0.0.0/0"), rule("::/0")};
+  EXPECT_EQ(check(ExitPolicy(settings), "5.6.7.9"), denied(Denied::own_network)) << "everything is no name";
+  settings.allow = {rule("5.6.7.0/24"), rule("2a00:1::9/128")};
+  const ExitPolicy open(settings);
+  EXPECT_EQ(check(open, "5.6.7.9"), kAllowed);
+  EXPECT_EQ(check(open, "5.6.7.8"), denied(Denied::own_address));
+  EXPECT_EQ(check(open, "2a00:1::9"), kAllowed);
+  EXPECT_EQ(check(open, "2a00:1::8"), denied(Denied::own_network));
 }
 
 TEST(ExitPolicy, MailIsDeniedByTcpOnly) {
@@ -421,6 +439,12 @@ Verdict naive(const Settings& settings, std::uint8_t protocol, const IpAddress& 
       if (!one.prefix.contains(to)) continue;
       length = one.prefix.length();
       break;
+    }
+    for (const Prefix& network : settings.networks) {
+      const bool is_network = network.length() >= (to.is_v4() ? 8 : 32) && network.length() <= (to.is_v4() ? 30 : 126);
+      if (reason != Denied::nothing || !is_network || !network.contains(to)) continue;
+      reason = Denied::own_network;
+      length = network.length();
     }
     if (reason == Denied::nothing && protocol == kProtocolTcp && port == 25) {
       reason = Denied::mail;

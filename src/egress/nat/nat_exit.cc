@@ -4,6 +4,7 @@
 
 #include "packet/hop_limit.h"
 #include "packet/super_packet.h"
+#include "router/flow_key.h"
 
 namespace penstock::egress {
 
@@ -51,8 +52,14 @@ void NatExit::send_one(Packet&& one) {
   if (!whole) return;
   Packet& packet = *whole;
   const IpView view = parse_ip(std::as_const(packet).bytes()).value();
-  if (!allowed(packet, view)) return;
   const std::size_t segments = segments_of(packet);
+  const Denied denied = judge(packet, view);
+  // Asked second: the policy lets nearly all of them go on.
+  const bool only_back = denied != Denied::nothing && denied != Denied::rule && may_come_back(packet, view);
+  if (denied != Denied::nothing && !only_back) {
+    counters_.denied[static_cast<std::size_t>(denied)] += segments;
+    return tell(errors_.unreachable(packet, Unreachable::prohibited));
+  }
   if (!decrement_hop_limit(packet.mutable_bytes())) {
     counters_.hop_limit += segments;
     return tell(errors_.time_exceeded(packet));
@@ -66,20 +73,26 @@ void NatExit::send_one(Packet&& one) {
     return;
   }
   if (outbound->hairpin) return come_in(std::move(packet));
+  if (only_back) {  // where that was is nobody's any more
+    counters_.denied[static_cast<std::size_t>(denied)] += segments;
+    return;
+  }
   outbound_.push_back({std::move(packet), outbound->binding});
 }
 
-bool NatExit::allowed(const Packet& packet, const IpView& view) {
+Denied NatExit::judge(const Packet& packet, const IpView& view) {
   const auto upper = upper_layer(packet.bytes(), view);
   const auto ports = ports_of(packet.bytes(), view);
   const std::uint8_t protocol = upper ? upper->protocol : view.protocol;
-  const std::uint16_t port = ports ? ports->destination : std::uint16_t{0};
-  const ExitPolicy::Verdict verdict = policy_.check(protocol, view.destination, port);
-  // Asked second: the policy lets nearly all of them go on.
-  if (verdict.allowed || nat_.is_outer_end({view.destination, port}, protocol)) return true;
-  counters_.denied[static_cast<std::size_t>(verdict.reason)] += segments_of(packet);
-  tell(errors_.unreachable(packet, Unreachable::prohibited));
-  return false;
+  return policy_.check(protocol, view.destination, ports ? ports->destination : std::uint16_t{0}).reason;
+}
+
+// To an outer end of ours, or an ICMP error, of which translation finds out whether it is to one.
+bool NatExit::may_come_back(const Packet& packet, const IpView& view) const {
+  const auto ports = ports_of(packet.bytes(), view);
+  if (ports) return nat_.is_outer_end({view.destination, ports->destination}, view.protocol);
+  const auto flow = router::read_flow(packet.bytes(), view);
+  return flow && flow->role == router::FlowRole::error;
 }
 
 // ---- in ----
@@ -88,7 +101,9 @@ void NatExit::from_outside(PacketBatch& batch) {
   coalescer_.coalesce(batch);
   for (Packet& packet : batch) {
     const std::size_t segments = segments_of(packet);
-    if (decrement_hop_limit(packet.mutable_bytes())) {
+    if (is_from_inside(packet)) {
+      counters_.spoofed += segments;
+    } else if (decrement_hop_limit(packet.mutable_bytes())) {
       come_in(std::move(packet));
     } else {
       counters_.hop_limit += segments;
@@ -96,6 +111,12 @@ void NatExit::from_outside(PacketBatch& batch) {
   }
   batch.clear();
   flush();
+}
+
+bool NatExit::is_from_inside(const Packet& packet) const {
+  const auto view = parse_ip(packet.bytes());
+  const router::PortId way_back = view ? shard_->router().routes().find(view->source) : router::PortId();
+  return way_back && way_back != id_;
 }
 
 void NatExit::come_in(Packet&& packet) {

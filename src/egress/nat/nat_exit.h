@@ -6,8 +6,10 @@
 // Together     datagrams of one conversation that came in one batch go on as a super-packet (packet/coalesce.h), both
 //              ways: what a packet costs here, in sockets, queues and devices hardly depends on its size.
 // Whole        fragments are put together first (packet/reassembly.h): only the first has ports.
-// May it       the policy (exit_policy.h) is asked before anything is remembered. Who goes to an outer end of ours is
-//              not asked: it comes back in, and the filter of its owner decides.
+// May it       the policy (exit_policy.h) is asked before anything is remembered. What goes to an outer end of ours is
+//              refused by internet.deny alone: it comes back in, and the filter of its owner decides.
+// Spoofed      whoever comes from outside has no address from inside: what is routed elsewhere than here (subnets,
+//              sites, the gateway's inner address) is no source of theirs. The system drops its own and loopback's.
 // Hop limit    this is the router between the members and the internet, so one is taken off each way.
 // ICMP         whoever is refused is told so, as a router would (router/icmp_errors.h): forbidden, time exceeded, no
 //              outer end left, a protocol that is not translated.
@@ -58,7 +60,8 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
     std::uint64_t malformed = 0;
     std::uint64_t no_port = 0;
     std::uint64_t no_outside = 0;
-    std::uint64_t unasked = 0;  // from outside, to nobody or from somebody who was not spoken to
+    std::uint64_t unasked = 0;  // to nobody, or from somebody who was not spoken to; errors about what nobody said
+    std::uint64_t spoofed = 0;  // from outside, with an address from inside
     std::uint64_t hop_limit = 0;
     std::uint64_t flow_rate = 0;  // of clients that begin too much
   };
@@ -88,8 +91,10 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
 
  private:
   void send_one(Packet&& packet);
-  bool allowed(const Packet& packet, const IpView& view);
+  Denied judge(const Packet& packet, const IpView& view);
+  bool may_come_back(const Packet& packet, const IpView& view) const;
   void from_outside(PacketBatch& batch) override;
+  bool is_from_inside(const Packet& packet) const;
   void come_in(Packet&& packet);
   void count(NatDrop drop, std::uint64_t packets);
   void tell(std::optional<Packet> error);

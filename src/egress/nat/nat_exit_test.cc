@@ -140,6 +140,13 @@ TEST_F(NatExitTest, DatagramsOfAConversationThatComeTogetherGoOnTogether) {
   EXPECT_EQ(parse_ip(std::as_const(alice_.packets[0]).bytes())->destination, alices_.address);
 }
 
+TEST_F(NatExitTest, WhoComesFromOutsideWithAnAddressFromInsideIsDropped) {
+  send(udp_packet(alices_, server_));
+  for (const char* inside : {"10.100.0.3:53", "10.100.0.2:53"}) gateway_.arrives(udp_packet(end(inside), outer_));
+  EXPECT_EQ(exit_.counters().spoofed, 2U);
+  EXPECT_TRUE(alice_.packets.empty());
+}
+
 TEST_F(NatExitTest, WhereNobodyMayGoIsToldSoAndNothingIsRemembered) {
   send(udp_packet(alices_, end("127.0.0.1:53")));
   EXPECT_EQ(told(), std::pair(3, 13)) << "communication administratively prohibited";

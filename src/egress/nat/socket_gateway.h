@@ -72,6 +72,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   void close_forward(Binding binding) { close(binding); }
 
   const Counters& counters() const { return counters_; }
+  const Settings& settings() const { return settings_; }
   std::size_t sockets() const { return count_; }
 
  private:
