@@ -24,8 +24,8 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     "Exit codes: 0 ok, 1 failure, 2 wrong command line, 3 configuration or certificate wrong, 4 port, interface or\n"
     "address in use, 5 permission denied, 7 not running (status).\n"
-    "Signals: SIGTERM and SIGINT stop in an orderly way; SIGHUP makes a server read certificate, tokens, the rules of lan "
-    "and internet, and limits.exempt again.\n"
+    "Signals: SIGTERM and SIGINT stop in an orderly way; SIGHUP makes a server read certificate, tokens, the rules of "
+    "lan and internet, and limits.exempt again.\n"
     "Logs go to standard error. Every setting is explained in docs/configuration.md and in configs/*.example.";
 
 CLI::Option* add_overrides(CLI::App& command, ConfigOptions& options) {
