@@ -97,6 +97,7 @@ class Process {
   tun::InterfaceSettings interface_settings_;
   std::unique_ptr<egress::KernelNat> kernel_nat_;
   std::unique_ptr<net::AddressWatch> address_watch_;  // for the kernel's rules
+  std::vector<Prefix> kernel_networks_;                // as they know them
   InternetConfig internet_rules_;                     // as read last
   bool outer_ipv6_ = false;                           // as the kernel's rules know it
   bool told_of_ipv6_ = false;
@@ -384,21 +385,24 @@ Result<void> Process::open_kernel_nat() {
       log::warn("forwarding stays as a former gateway left it", {{"error", restored.error().message}});
     return {};
   }
+  kernel_networks_ = settings.networks;
   PENSTOCK_TRY(address_watch_, net::AddressWatch::create(home_, [this] { follow_addresses(); }));
   PENSTOCK_TRY(kernel_nat_, egress::KernelNat::create(std::move(settings)));
   identity_.kernel_nat = kernel_nat_.get();
   return {};
 }
 
-// The kernel knows its own addresses; which networks they are of stands in the rules.
+// The kernel knows its own addresses; which networks they are of stands in the rules. Routes may change all the time.
 void Process::follow_addresses() {
-  update_kernel_nat();
+  if (kernel_nat_settings().networks != kernel_networks_) update_kernel_nat();
   if (config_.vpn.subnet6 && !outer_ipv6_ && net::outer_address(Family::ipv6) && !std::exchange(told_of_ipv6_, true))
     log::warn("this machine has reached the IPv6 internet since the start: clients do after a restart");
 }
 
 void Process::update_kernel_nat() {
-  if (auto set = kernel_nat_->update(kernel_nat_settings()); !set)
+  auto settings = kernel_nat_settings();
+  kernel_networks_ = settings.networks;
+  if (auto set = kernel_nat_->update(std::move(settings)); !set)
     log::error("rules of the internet not changed, the old ones stay", {{"error", set.error().message}});
 }
 

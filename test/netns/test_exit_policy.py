@@ -162,3 +162,23 @@ def is_refused(alice):
         return ask(alice, SERVER, 7000)[0] != b"hello"
     except OSError:
         return True
+
+
+@modes
+def test_a_network_that_the_machine_joins_later_is_closed_from_then_on(lab, certificates, mode):
+    lan = internet_lan(lab, certificates, mode, members=("alice",),
+                       client_settings={"vpn": {"routes": ["47.47.0.0/16"]}})
+    alice, gateway, router = lan.clients[0].host, lan.internet.gateway, lan.internet.router
+    router.run("ip", "address", "add", "47.47.47.47/24", "dev", "wire0")
+    lan.internet.echo(7000, "47.47.47.47", host=router)
+    assert ask(alice, "47.47.47.47", 7000)[0] == b"hello", "somewhere on the internet"
+    gateway.run("ip", "address", "add", "47.47.47.1/24", "dev", "wire0")
+
+    def is_closed():
+        try:
+            return ask(alice, "47.47.47.47", 7000) is None
+        except OSError:
+            return True
+
+    wait_for(is_closed, what="it is a network of the gateway's now")
+    assert lan.gateway.status()["internet"]["drops"]["denied_own_network"] > 0
