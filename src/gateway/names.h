@@ -38,7 +38,7 @@ class Names final : private dns::LanNames {
   // `local_host` is null where there is a TUN device.
   Names(router::Shard& home, Random& random, const ServerConfig& config, const session::Registry& registry,
         egress::LocalHost* local_host);
-  ~Names();
+  ~Names() override;
   Names(const Names&) = delete;
   Names& operator=(const Names&) = delete;
 

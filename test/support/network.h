@@ -71,7 +71,7 @@ class Network {
                .value();
     core->set_credentials(auth::Authenticator::create(gateway::credentials_of(config.auth.tokens)).value());
     core->restore();
-    core->start();
+    PENSTOCK_ASSERT(core->start().has_value());
     run();
   }
   // As kill -9: no goodbye, but the kernel closes the sockets. May come between any two steps.

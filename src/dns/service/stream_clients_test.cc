@@ -84,7 +84,7 @@ class StreamClientsTest : public ::testing::Test {
                                                },
                                            .on_closed = [this](std::uint64_t stream) { closed_.push_back(stream); }});
   }
-  std::unique_ptr<Peer> connect(std::uint64_t client = 1, test::MemorySocketOptions options = {}) {
+  std::unique_ptr<Peer> connect(std::uint64_t client = 1, const test::MemorySocketOptions& options = {}) {
     auto [far, near] = test::memory_socket_pair(loop_, loop_, options);
     clients_->add(std::move(near), client);
     return std::make_unique<Peer>(loop_, std::move(far));

@@ -134,7 +134,7 @@ TEST_P(UpstreamSocketsTest, WhereThereIsNoWayNothingIsSent) {
 TEST_P(UpstreamSocketsTest, AStreamBringsAMessageHoweverLarge) {
   in_own_namespace([&](net::LoopRunner& runner) {
     const Bytes huge(kMaxMessage, 0x55);
-    StubServer stub(runner, server(), [&](const auto&) { return huge; });
+    StubServer stub(runner, server(), [&](const auto&) { return Bytes(huge); });
     World world(runner);
     ASSERT_TRUE(world.sockets.send_stream(server(), asking, 9));
     EXPECT_EQ(world.sockets.open(), 1U);

@@ -11,9 +11,9 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kForward4 = "net/ipv4/ip_forward";
-const std::string kForward6 = "net/ipv6/conf/all/forwarding";
-const std::string kRedirects = "net/ipv4/conf/all/accept_redirects";
+const std::string ip_forward = "net/ipv4/ip_forward";
+const std::string forwarding6 = "net/ipv6/conf/all/forwarding";
+const std::string redirects = "net/ipv4/conf/all/accept_redirects";
 
 class ForwardingTest : public KernelWorld {
  protected:
@@ -41,42 +41,42 @@ class ForwardingTest : public KernelWorld {
 };
 
 TEST_F(ForwardingTest, IsTurnedOnAndPutBack) {
-  ASSERT_EQ(setting(kForward4) + setting(kForward6), "00");
+  ASSERT_EQ(setting(ip_forward) + setting(forwarding6), "00");
   auto forwarding = take();
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "11");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "11");
   EXPECT_TRUE(has_journal());
   forwarding.reset();
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "00");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "00");
   EXPECT_FALSE(has_journal());
 }
 
 TEST_F(ForwardingTest, Ipv6IsLeftAloneWhereItIsNotWanted) {
   const auto forwarding = take(false);
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "10");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "10");
 }
 
 TEST_F(ForwardingTest, WhatIsRightAlreadyIsNeitherWrittenNorPutBack) {
-  ASSERT_TRUE(write_setting(kForward4, "1") && write_setting(kForward6, "1"));
+  ASSERT_TRUE(write_setting(ip_forward, "1") && write_setting(forwarding6, "1"));
   ASSERT_TRUE(write_setting("net/ipv6/conf/out0/accept_ra", "1"));
   auto forwarding = take();
   EXPECT_FALSE(has_journal());
   EXPECT_EQ(setting("net/ipv6/conf/out0/accept_ra"), "1");
   forwarding.reset();
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "11");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "11");
 }
 
 // The kernel resets what belongs to a host when it becomes one again: what the operator had set comes back too.
 TEST_F(ForwardingTest, WhatMovesWithItComesBackToo) {
-  ASSERT_TRUE(write_setting(kRedirects, "0"));
+  ASSERT_TRUE(write_setting(redirects, "0"));
   ASSERT_TRUE(write_setting("net/ipv4/conf/out0/forwarding", "1"));
   ASSERT_TRUE(write_setting("net/ipv6/conf/out0/forwarding", "1"));
   take().reset();
-  EXPECT_EQ(setting(kRedirects), "0");
+  EXPECT_EQ(setting(redirects), "0");
   EXPECT_EQ(setting("net/ipv4/conf/out0/forwarding"), "1");
   EXPECT_EQ(setting("net/ipv4/conf/pen0/forwarding"), "0");
   EXPECT_EQ(setting("net/ipv6/conf/out0/forwarding"), "1");
   EXPECT_EQ(setting("net/ipv6/conf/pen0/forwarding"), "0");
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "00");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "00");
 }
 
 TEST_F(ForwardingTest, WhoHearsRouterAdvertisementsGoesOnHearingThem) {
@@ -93,56 +93,56 @@ TEST_F(ForwardingTest, WhatSomebodyElseChangedMeanwhileIsLeftAlone) {
   auto forwarding = take();
   ASSERT_TRUE(write_setting("net/ipv6/conf/out0/accept_ra", "0"));
   ASSERT_TRUE(write_setting("net/ipv4/conf/out0/forwarding", "0"));
-  ASSERT_TRUE(write_setting(kRedirects, "1"));
-  ASSERT_TRUE(write_setting(kForward6, "0"));
+  ASSERT_TRUE(write_setting(redirects, "1"));
+  ASSERT_TRUE(write_setting(forwarding6, "0"));
   ASSERT_TRUE(write_setting("net/ipv6/conf/out0/forwarding", "1"));
   forwarding.reset();
   EXPECT_EQ(setting("net/ipv6/conf/out0/accept_ra"), "0");
   EXPECT_EQ(setting("net/ipv6/conf/out0/forwarding"), "1");
   EXPECT_EQ(setting("net/ipv4/conf/out0/forwarding"), "0");
-  EXPECT_EQ(setting(kRedirects), "1");
+  EXPECT_EQ(setting(redirects), "1");
   EXPECT_FALSE(has_journal());
 }
 
 TEST_F(ForwardingTest, TheNextStartAfterAKillKnowsWhatWasBefore) {
-  ASSERT_TRUE(write_setting("net/ipv6/conf/out0/accept_ra", "1") && write_setting(kRedirects, "0"));
+  ASSERT_TRUE(write_setting("net/ipv6/conf/out0/accept_ra", "1") && write_setting(redirects, "0"));
   ASSERT_TRUE(write_setting("net/ipv4/conf/out0/forwarding", "1"));
   take_and_die();
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "11");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "11");
   take_and_die();
   auto forwarding = take();
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "11");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "11");
   forwarding.reset();
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "00");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "00");
   EXPECT_EQ(setting("net/ipv6/conf/out0/accept_ra"), "1");
   EXPECT_EQ(setting("net/ipv4/conf/out0/forwarding"), "1");
   EXPECT_EQ(setting("net/ipv4/conf/pen0/forwarding"), "0");
-  EXPECT_EQ(setting(kRedirects), "0");
+  EXPECT_EQ(setting(redirects), "0");
   EXPECT_FALSE(has_journal());
 }
 
 TEST_F(ForwardingTest, Ipv6ThatIsNotWantedAnyMoreIsPutBackAtTheNextStart) {
   take_and_die();
   auto forwarding = take(false);
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "10");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "10");
   forwarding.reset();
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "00");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "00");
 }
 
 TEST_F(ForwardingTest, AStartInAnotherModePutsBackWhatWasLeft) {
   EXPECT_TRUE(done(Forwarding::restore_leftovers(journal))) << "nothing was left";
   take_and_die();
   EXPECT_TRUE(done(Forwarding::restore_leftovers(journal)));
-  EXPECT_EQ(setting(kForward4) + setting(kForward6), "00");
+  EXPECT_EQ(setting(ip_forward) + setting(forwarding6), "00");
   EXPECT_FALSE(has_journal());
 }
 
 TEST_F(ForwardingTest, AJournalOfAnotherNamespaceOrBootIsVoid) {
   take_and_die();
   ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
-  ASSERT_TRUE(write_setting(kForward4, "1"));
+  ASSERT_TRUE(write_setting(ip_forward, "1"));
   EXPECT_TRUE(done(Forwarding::restore_leftovers(journal)));
-  EXPECT_EQ(setting(kForward4), "1");
+  EXPECT_EQ(setting(ip_forward), "1");
 }
 
 TEST_F(ForwardingTest, AReadOnlyProcIsRefusedWithTheCommandToRunUnlessAllIsRight) {
@@ -158,7 +158,7 @@ TEST_F(ForwardingTest, AReadOnlyProcIsRefusedWithTheCommandToRunUnlessAllIsRight
                                                      "sysctl -w net/ipv4/ip_forward=1"));
     }
     EXPECT_FALSE(has_journal());
-    if (::umount("/proc/sys") != 0 || !write_setting(kForward4, "1")) return false;
+    if (::umount("/proc/sys") != 0 || !write_setting(ip_forward, "1")) return false;
     if (::mount("/proc/sys", "/proc/sys", nullptr, MS_BIND, nullptr) != 0 ||
         ::mount(nullptr, "/proc/sys", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr) != 0)
       return false;
@@ -169,8 +169,8 @@ TEST_F(ForwardingTest, AReadOnlyProcIsRefusedWithTheCommandToRunUnlessAllIsRight
 
 TEST_F(ForwardingTest, AJournalIsReadAsItWasWritten) {
   const Forwarding::Changes changes{
-      .ipv4 = {.written = {{kForward4, "0", "1"}}, .moved = {{"net/ipv4/conf/eth0.5/forwarding", "0", "1"}}},
-      .ipv6 = {.written = {{"net/ipv6/conf/eth0/accept_ra", "1", "2"}, {kForward6, "0", "1"}}, .moved = {}}};
+      .ipv4 = {.written = {{ip_forward, "0", "1"}}, .moved = {{"net/ipv4/conf/eth0.5/forwarding", "0", "1"}}},
+      .ipv6 = {.written = {{"net/ipv6/conf/eth0/accept_ra", "1", "2"}, {forwarding6, "0", "1"}}, .moved = {}}};
   const auto parsed = Forwarding::parse(Forwarding::text_of(changes));
   ASSERT_TRUE(parsed);
   EXPECT_TRUE(*parsed == changes);
@@ -178,7 +178,7 @@ TEST_F(ForwardingTest, AJournalIsReadAsItWasWritten) {
 
 // Root reads what an unprivileged process may have written.
 TEST_F(ForwardingTest, AJournalNamesNothingButTheSettingsThatAreOurs) {
-  const Forwarding::Change fine{.written = {{kForward4, "0", "1"}}, .moved = {}};
+  const Forwarding::Change fine{.written = {{ip_forward, "0", "1"}}, .moved = {}};
   for (const char* name :
        {"kernel/core_pattern", "net/ipv4/conf/../../../kernel/sysrq/forwarding", "net/ipv4/conf/../forwarding",
         "net/ipv4/conf//forwarding", "net/ipv4/conf/a/b/forwarding", "net/ipv4/tcp_syncookies", "", "/etc/passwd"}) {
@@ -188,13 +188,14 @@ TEST_F(ForwardingTest, AJournalNamesNothingButTheSettingsThatAreOurs) {
   }
   for (const char* value : {"", "10", "a", "0\n"}) {
     auto moved = fine;
-    moved.moved.push_back({kRedirects, value, "1"});
+    moved.moved.push_back({redirects, value, "1"});
     EXPECT_FALSE(Forwarding::parse(Forwarding::text_of({.ipv4 = moved, .ipv6 = {}}))) << value;
   }
 }
 
 TEST_F(ForwardingTest, ABrokenJournalIsRefusedAndTheNextStartReplacesIt) {
-  const std::string good = Forwarding::text_of({.ipv4 = {.written = {{kForward4, "0", "1"}}, .moved = {}}, .ipv6 = {}});
+  const std::string good =
+      Forwarding::text_of({.ipv4 = {.written = {{ip_forward, "0", "1"}}, .moved = {}}, .ipv6 = {}});
   // Up to its last brace.
   for (std::size_t size = 0; size + 2 < good.size(); ++size)
     EXPECT_FALSE(Forwarding::parse(good.substr(0, size))) << size;
@@ -205,7 +206,7 @@ TEST_F(ForwardingTest, ABrokenJournalIsRefusedAndTheNextStartReplacesIt) {
   log::Capture capture;
   take().reset();
   EXPECT_THAT(capture.text(), HasSubstr("is replaced"));
-  EXPECT_EQ(setting(kForward4), "0");
+  EXPECT_EQ(setting(ip_forward), "0");
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-const std::string kForward4 = "net/ipv4/ip_forward";
+const std::string ip_forward = "net/ipv4/ip_forward";
 
 class KernelNatTest : public KernelWorld {
  protected:
@@ -258,7 +258,7 @@ TEST_F(KernelNatTest, OthersTablesAreUntouched) {
 }
 
 TEST_F(KernelNatTest, OthersTrafficIsUntouched) {
-  ASSERT_TRUE(write_setting(kForward4, "1"));
+  ASSERT_TRUE(write_setting(ip_forward, "1"));
   const int third = open_tun("lan0", IFF_TUN | IFF_NO_PI);
   ASSERT_TRUE(ip("link set lan0 up") && ip("addr add 192.168.5.1/24 dev lan0"));
   settings.forwards = {{kProtocolUdp, 5000, end("10.100.0.5:50")}};
@@ -279,10 +279,10 @@ TEST_F(KernelNatTest, NobodyElseChangesOrFlushesTheTable) {
 
 TEST_F(KernelNatTest, ItIsGoneWithItsTableAndForwardingAsBefore) {
   auto nat = start();
-  EXPECT_EQ(setting(kForward4), "1");
+  EXPECT_EQ(setting(ip_forward), "1");
   nat.reset();
   EXPECT_EQ(tables(), "");
-  EXPECT_EQ(setting(kForward4), "0");
+  EXPECT_EQ(setting(ip_forward), "0");
   EXPECT_FALSE(std::filesystem::exists(settings.journal));
 }
 
@@ -294,9 +294,9 @@ TEST_F(KernelNatTest, TheTableVanishesWithAKilledProcess) {
     return there;
   });
   EXPECT_EQ(tables(), "");
-  EXPECT_EQ(setting(kForward4), "1");
+  EXPECT_EQ(setting(ip_forward), "1");
   EXPECT_TRUE(done(KernelNat::restore_leftovers(settings.journal)));
-  EXPECT_EQ(setting(kForward4), "0");
+  EXPECT_EQ(setting(ip_forward), "0");
 }
 
 TEST_F(KernelNatTest, ATableThatWasLeftBehindIsReplaced) {
@@ -313,11 +313,11 @@ TEST_F(KernelNatTest, TwoGatewaysOnOneMachineShareForwarding) {
   settings.journal = directory + "/other.json";
   auto second = start();
   first.reset();
-  EXPECT_EQ(setting(kForward4), "1") << "the other needs it";
+  EXPECT_EQ(setting(ip_forward), "1") << "the other needs it";
   EXPECT_THAT(tables(), AllOf(HasSubstr("penstock_pen1"), Not(HasSubstr("penstock_pen0"))));
   second.reset();
   EXPECT_TRUE(done(KernelNat::restore_leftovers(directory + "/forwarding.json")));
-  EXPECT_EQ(setting(kForward4), "0");
+  EXPECT_EQ(setting(ip_forward), "0");
   ::close(other_tun);
 }
 
@@ -326,7 +326,7 @@ TEST_F(KernelNatTest, ATableOfAnotherProcessIsRefused) {
   const auto second = KernelNat::create(settings);
   ASSERT_FALSE(second);
   EXPECT_THAT(second.error().message, AllOf(StartsWith("internet.mode: kernel: "), HasSubstr("CAP_NET_ADMIN")));
-  EXPECT_EQ(setting(kForward4), "1") << "the first is not disturbed";
+  EXPECT_EQ(setting(ip_forward), "1") << "the first is not disturbed";
 }
 
 TEST_F(KernelNatTest, ItWorksOnWithCapNetAdminAlone) {
@@ -337,7 +337,7 @@ TEST_F(KernelNatTest, ItWorksOnWithCapNetAdminAlone) {
     EXPECT_TRUE(done((*nat)->update(settings)));
     EXPECT_TRUE((*nat)->drops());
     nat->reset();
-    EXPECT_EQ(setting(kForward4) + setting("net/ipv6/conf/all/forwarding"), "00");
+    EXPECT_EQ(setting(ip_forward) + setting("net/ipv6/conf/all/forwarding"), "00");
     EXPECT_FALSE(std::filesystem::exists(settings.journal));
     return !HasFailure();
   });
@@ -356,7 +356,7 @@ TEST_F(KernelNatTest, WithoutCapNetAdminItIsRefusedAndNothingIsChanged) {
     }
     return !HasFailure();
   });
-  EXPECT_EQ(setting(kForward4), "0");
+  EXPECT_EQ(setting(ip_forward), "0");
 }
 
 // As if the kernel had no nftables: there are no netfilter sockets.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <initializer_list>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -132,7 +133,12 @@ class Script {
   }
 
  private:
-  void line(std::string_view rule) { text_.append("    ").append(rule).append("\n"); }
+  void line(std::string_view rule) { line({rule}); }
+  void line(std::initializer_list<std::string_view> parts) {
+    text_.append("    ");
+    for (const std::string_view part : parts) text_.append(part);
+    text_.append("\n");
+  }
   void open(std::string_view chain) { text_.append("  chain ").append(chain).append(" {\n"); }
   void open(std::string_view chain, std::string_view hook) {
     open(chain);
@@ -244,10 +250,11 @@ class Script {
     const std::string rate = " limit rate over " + std::to_string(settings_.flow_rate) + "/second burst " +
                              std::to_string(2 * settings_.flow_rate) + " packets }";
     const std::string count = " ct count over " + std::to_string(settings_.flows_of_client) + " }";
-    for (const std::string family : {"4", "6"}) {
-      const std::string source = family == "4" ? "ip saddr" : "ip6 saddr";
-      line("update @rate" + family + " { " + source + rate + counts(kCounterFlowRate) + " drop");
-      line("add @flows" + family + " { " + source + count + counts(kCounterFlows) + " drop");
+    for (const bool v4 : {true, false}) {
+      const std::string_view family = v4 ? "4" : "6";
+      const std::string_view source = v4 ? "ip saddr" : "ip6 saddr";
+      line({"update @rate", family, " { ", source, rate, counts(kCounterFlowRate), " drop"});
+      line({"add @flows", family, " { ", source, count, counts(kCounterFlows), " drop"});
     }
     close();
   }
@@ -326,14 +333,14 @@ class Script {
       const std::string port =
           std::string(forward.protocol == kProtocolTcp ? " tcp" : " udp") + " dport " + std::to_string(forward.port);
       const std::string to = text_of(forward.to);
+      const std::string not_inner6 =
+          settings_.server_ip6 ? " ip6 daddr != " + text_of(*settings_.server_ip6) : " meta nfproto ipv6";
       if (forward.to.address.is_v6())
-        line("fib daddr type local" +
-             (settings_.server_ip6 ? " ip6 daddr != " + text_of(*settings_.server_ip6) : " meta nfproto ipv6") + port +
-             " dnat ip6 to " + to);
+        line({"fib daddr type local", not_inner6, port, " dnat ip6 to ", to});
       else if (settings_.public_ip)
-        line("ip daddr " + text_of(*settings_.public_ip) + port + " dnat ip to " + to);
+        line({"ip daddr ", text_of(*settings_.public_ip), port, " dnat ip to ", to});
       else
-        line("fib daddr type local ip daddr != " + text_of(settings_.server_ip) + port + " dnat ip to " + to);
+        line({"fib daddr type local ip daddr != ", text_of(settings_.server_ip), port, " dnat ip to ", to});
     }
     close();
   }

@@ -30,15 +30,15 @@ class KernelVerdicts : public KernelWorld {
 
   // What a rule cannot bring to be forwarded, for the kernel never forwards it.
   static bool is_never_forwarded(const IpAddress& to) {
-    static const std::array kNever{prefix("0.0.0.0/32"),         prefix("127.0.0.0/8"), prefix("224.0.0.0/4"),
-                                   prefix("255.255.255.255/32"), prefix("::/128"),      prefix("::1/128"),
-                                   prefix("ff00::/8"),           prefix("fe80::/10")};
-    return std::ranges::any_of(kNever, [&](const Prefix& one) { return one.contains(to); });
+    static const std::array never{prefix("0.0.0.0/32"),         prefix("127.0.0.0/8"), prefix("224.0.0.0/4"),
+                                  prefix("255.255.255.255/32"), prefix("::/128"),      prefix("::1/128"),
+                                  prefix("ff00::/8"),           prefix("fe80::/10")};
+    return std::ranges::any_of(never, [&](const Prefix& one) { return one.contains(to); });
   }
   static bool embeds(const IpAddress& to) {
-    static const std::array kCarriers{prefix("::ffff:0:0/96"), prefix("::/96"), prefix("64:ff9b::/96"),
-                                      prefix("64:ff9b:1::/48"), prefix("2002::/16")};
-    return std::ranges::any_of(kCarriers, [&](const Prefix& one) { return one.contains(to); });
+    static const std::array carriers{prefix("::ffff:0:0/96"), prefix("::/96"), prefix("64:ff9b::/96"),
+                                     prefix("64:ff9b:1::/48"), prefix("2002::/16")};
+    return std::ranges::any_of(carriers, [&](const Prefix& one) { return one.contains(to); });
   }
 
   Seen probe(KernelNat& nat, std::uint8_t protocol, const IpAddress& to, std::uint16_t port) {

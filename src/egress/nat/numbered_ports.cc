@@ -8,7 +8,7 @@
 
 namespace penstock::egress {
 
-NumberedPorts::NumberedPorts(Settings settings, Random& random) : random_(&random) {
+NumberedPorts::NumberedPorts(const Settings& settings, Random& random) : random_(&random) {
   for (const Transport transport : {Transport::udp, Transport::tcp, Transport::echo}) {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       Pool& pool = pools_[index_of(transport, family)];

@@ -47,7 +47,7 @@ class NumberedPorts final : public ExternalPorts {
     Range echo{.first = 0, .last = 65535};
   };
 
-  NumberedPorts(Settings settings, Random& random);
+  NumberedPorts(const Settings& settings, Random& random);
 
   std::expected<Endpoint, NoPort> acquire(Transport transport, Family family, Binding binding) override;
   void release(Transport transport, const Endpoint& external, Binding binding) override;

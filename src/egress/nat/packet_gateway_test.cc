@@ -47,7 +47,7 @@ class PacketGatewayTest : public testing::Test, public ExternalGateway::Inside {
   SeededRandom random_{1};
   int lost_ = 0;
   PacketBatch arrived_;
-  PacketGateway gateway_{runner_.loop(), device_, random_, {.first = 1, .second = 2}, [this](Error error) {
+  PacketGateway gateway_{runner_.loop(), device_, random_, {.first = 1, .second = 2}, [this](const Error& error) {
                            EXPECT_EQ(error.code, ErrorCode::closed);
                            ++lost_;
                            runner_.enough();
