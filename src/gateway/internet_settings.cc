@@ -1,5 +1,6 @@
 #include "gateway/internet_settings.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "packet/ip_view.h"
@@ -62,6 +63,29 @@ egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerCo
   }
   settings.exempt = exempt;
   return egress::ExitPolicy(std::move(settings));
+}
+
+std::vector<std::string> doubts_about_allow(const InternetConfig& internet,
+                                            const std::vector<net::HostAddress>& machine) {
+  std::vector<Prefix> closed;
+  for (const auto& block : egress::ExitPolicy::default_blocks()) closed.push_back(block.prefix);
+  for (const net::HostAddress& address : machine) {
+    closed.push_back(Prefix::host(address.address));
+    if (egress::ExitPolicy::is_own_network(address.network)) closed.push_back(address.network);
+  }
+  std::vector<std::string> doubts;
+  for (const InternetConfig::Rule& rule : internet.allow) {
+    const bool opens = std::ranges::any_of(closed, [&](const Prefix& one) { return one.contains(rule.to); });
+    const bool mail = std::ranges::any_of(rule.ports, [](const PortRange& range) {
+      return range.protocol != PortProtocol::udp && range.first <= 25 && range.last >= 25;
+    });
+    if (opens || mail) continue;
+    doubts.push_back("internet.allow has " + rule.to.to_string() +
+                     ", which lies in nothing that is closed by default: it opens " +
+                     (rule.ports.empty() ? "TCP port 25 there, and nothing else" : "nothing") +
+                     ". This is no whitelist: what is to be closed stands in internet.deny");
+  }
+  return doubts;
 }
 
 egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,

@@ -22,6 +22,10 @@ egress::Nat::Settings nat_settings_of(const ServerConfig& config);
 egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerConfig::Vpn& vpn,
                                   const std::vector<net::HostAddress>& machine, const std::vector<Endpoint>& exempt);
 
+// Rules of internet.allow that open nothing, or TCP port 25 alone, each with what is probably wrong.
+std::vector<std::string> doubts_about_allow(const InternetConfig& internet,
+                                            const std::vector<net::HostAddress>& machine);
+
 // Of translation by the kernel. `rules` may have been read later than the rest.
 egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,
                                                  const std::vector<net::HostAddress>& machine,

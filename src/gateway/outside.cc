@@ -35,6 +35,8 @@ Outside::Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open
       internet_(config.internet),
       external4_(config.internet.public_ip ? config.internet.public_ip : net::outer_address(Family::ipv4)),
       external6_(net::outer_address(Family::ipv6)),
+      route4_(net::outer_address(Family::ipv4).has_value()),
+      route6_(external6_.has_value()),
       policy_(exit_policy_of(internet_, config.vpn, machine_, {})),
       gateway_(loop, {.external4 = external4_,
                       .external6 = external6_,
@@ -68,7 +70,7 @@ Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerCo
     forward.rule = rule;
     PENSTOCK_TRY_VOID(outside->open(forward));
   }
-  if (!outside->external4_ && !outside->external6_)
+  if (!outside->route4_ && !outside->route6_)
     log::warn("no route to the internet: clients get there as soon as this machine has one");
   return outside;
 }
@@ -140,21 +142,25 @@ void Outside::look_again() {
 
   const auto before4 = external4_;
   const auto before6 = external6_;
-  if (!internet_.public_ip) external4_ = chosen(net::outer_address(Family::ipv4), before4);
-  external6_ = chosen(net::outer_address(Family::ipv6), before6);
+  const auto found4 = net::outer_address(Family::ipv4);
+  const auto found6 = net::outer_address(Family::ipv6);
+  const bool other_routes = route4_ != found4.has_value() || route6_ != found6.has_value();
+  route4_ = found4.has_value();
+  route6_ = found6.has_value();
+  if (!internet_.public_ip) external4_ = chosen(found4, before4);
+  external6_ = chosen(found6, before6);
   for (const auto& before : {before4, before6})
     if (exit_ != nullptr && before && !is_of_machine(*before)) exit_->forget_external(*before);
-  if (external4_ != before4 || external6_ != before6) {
-    gateway_.set_external(external4_, external6_);
-    log_outside("the way to the internet has changed");
-  }
+  const bool moved = external4_ != before4 || external6_ != before6;
+  if (moved) gateway_.set_external(external4_, external6_);
+  if (moved || other_routes) log_outside("the way to the internet has changed");
   for (Forward& forward : forwards_) follow(forward);
 }
 
 void Outside::log_outside(std::string_view what) const {
-  log::info(what, {{"external4", name_of(external4_)},
-                   {"external6", name_of(external6_)},
-                   {"sockets", gateway_.settings().most_sockets}});
+  log::info(what, {{"external4", name_of(external4())},
+                   {"external6", name_of(external6())},
+                   {"sockets_at_most", gateway_.settings().most_sockets}});
 }
 
 // A socket stays where it was while there is no other address: should that come back, it is good again. Where a port

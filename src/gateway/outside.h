@@ -41,9 +41,9 @@ class Outside {
   // Other rules from now on; public_ip and forwards stay as they were.
   void set_rules(const InternetConfig& internet);
 
-  // None: no way there.
-  const std::optional<IpAddress>& external4() const { return external4_; }
-  const std::optional<IpAddress>& external6() const { return external6_; }
+  // What packets leave by. None: no way there.
+  std::optional<IpAddress> external4() const { return route4_ ? external4_ : std::nullopt; }
+  std::optional<IpAddress> external6() const { return route6_ ? external6_ : std::nullopt; }
 
  private:
   struct Forward {
@@ -72,6 +72,8 @@ class Outside {
   std::vector<net::HostAddress> machine_;
   std::optional<IpAddress> external4_;
   std::optional<IpAddress> external6_;
+  bool route4_ = false;  // whether one leads to the internet now
+  bool route6_ = false;
   egress::ExitPolicy policy_;
   egress::SocketGateway gateway_;
   std::vector<Forward> forwards_;

@@ -70,6 +70,7 @@ class Process {
   Result<void> open_kernel_nat();
   egress::KernelNatSettings kernel_nat_settings() const;
   void follow_addresses();
+  void doubt_allow(const InternetConfig& rules);
   void update_kernel_nat();
   void set_internet_rules(const InternetConfig& rules);
   void tell_what_takes_a_restart(const ServerConfig& changed) const;
@@ -97,7 +98,7 @@ class Process {
   tun::InterfaceSettings interface_settings_;
   std::unique_ptr<egress::KernelNat> kernel_nat_;
   std::unique_ptr<net::AddressWatch> address_watch_;  // for the kernel's rules
-  std::vector<Prefix> kernel_networks_;                // as they know them
+  std::vector<Prefix> kernel_networks_;               // as they know them
   InternetConfig internet_rules_;                     // as read last
   bool outer_ipv6_ = false;                           // as the kernel's rules know it
   bool told_of_ipv6_ = false;
@@ -378,6 +379,7 @@ egress::KernelNatSettings Process::kernel_nat_settings() const {
 Result<void> Process::open_kernel_nat() {
   outer_ipv6_ = net::outer_address(Family::ipv6).has_value();
   internet_rules_ = config_.internet;
+  doubt_allow(config_.internet);
   auto settings = kernel_nat_settings();
   if (config_.internet.mode != InternetConfig::Mode::kernel) {
     // A former process may have been killed before it could put back what it had changed.
@@ -387,7 +389,11 @@ Result<void> Process::open_kernel_nat() {
   }
   kernel_networks_ = settings.networks;
   PENSTOCK_TRY(address_watch_, net::AddressWatch::create(home_, [this] { follow_addresses(); }));
+  const std::string table = settings.table_name();
   PENSTOCK_TRY(kernel_nat_, egress::KernelNat::create(std::move(settings)));
+  log::info("internet by the kernel", {{"table", "inet " + table}, {"ipv6", outer_ipv6_ ? "on" : "off"}});
+  if (!outer_ipv6_ && !net::outer_address(Family::ipv4))
+    log::warn("no route to the internet: clients get there as soon as this machine has one");
   identity_.kernel_nat = kernel_nat_.get();
   return {};
 }
@@ -407,9 +413,16 @@ void Process::update_kernel_nat() {
 }
 
 void Process::set_internet_rules(const InternetConfig& rules) {
+  doubt_allow(rules);
   internet_rules_ = rules;
   if (outside_) outside_->set_rules(rules);
   if (kernel_nat_) update_kernel_nat();
+}
+
+void Process::doubt_allow(const InternetConfig& rules) {
+  if (config_.internet.mode == InternetConfig::Mode::off) return;
+  const auto machine = net::host_addresses().value_or(std::vector<net::HostAddress>());
+  for (const std::string& doubt : doubts_about_allow(rules, machine)) log::warn(doubt);
 }
 
 // What is not read again would otherwise be thought to hold.

@@ -351,6 +351,26 @@ def test_the_public_ip_is_what_the_internet_sees(lab, certificates):
     assert heard[0][0] == "45.45.45.77"
 
 
+def test_a_route_that_is_lost_is_said_and_conversations_go_on_when_it_is_back(lab, certificates):
+    lan = internet_lan(lab, certificates, members=("alice",))
+    alice, gateway = lan.clients[0].host, lan.gateway.host
+    heard = lan.internet.echo(7000)
+    sock = lab.closing(udp_socket(alice, SERVER, told=False))
+    ask(alice, SERVER, 7000, sock=sock)
+    gateway.run("ip", "route", "del", "default")
+    wait_for(lambda: lan.gateway.status()["internet"]["external4"] is None, what="status knows")
+    assert lan.gateway.process.logged("the way to the internet has changed.*external4=none")
+    gateway.route("default", ROUTER)
+    assert ask(alice, SERVER, 7000, sock=sock)[0] == b"hello"
+    assert len(set(heard)) == 1, "at the same port"
+
+
+def test_a_rule_that_opens_nothing_is_doubted_at_the_start(lab, certificates):
+    lan = internet_lan(lab, certificates, members=(), internet={"allow": [f"{SERVER}/32", "192.168.7.0/24"]})
+    assert lan.gateway.process.logged(f"internet.allow has {SERVER}/32.*no whitelist")
+    assert not lan.gateway.process.logged("internet.allow has 192.168")
+
+
 def is_answered(host, server, sock):
     """False also while the client has taken its routes away, as it does after some vain attempts to reconnect."""
     try:
