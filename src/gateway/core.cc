@@ -3,7 +3,7 @@
 #include <atomic>
 #include <utility>
 
-#include "packet/ip_view.h"
+#include "gateway/internet_settings.h"
 
 namespace penstock::gateway {
 namespace {
@@ -51,21 +51,13 @@ router::RouteTable exits_of(const ServerConfig& config, router::PortId gateway, 
 // Nothing where everybody reaches everybody.
 std::optional<std::vector<router::AccessRule>> access_rules_of(const LanConfig& lan) {
   if (!lan.isolate) return std::nullopt;
-  const auto protocol_of = [](PortProtocol protocol) -> std::uint8_t {
-    switch (protocol) {
-      case PortProtocol::tcp: return kProtocolTcp;
-      case PortProtocol::udp: return kProtocolUdp;
-      case PortProtocol::any: return 0;
-    }
-    return 0;
-  };
   std::vector<router::AccessRule> rules;
   for (const LanConfig::Rule& rule : lan.allow) {
     router::AccessRule& made = rules.emplace_back();
     made.from = {rule.from.prefix, rule.from.name};
     made.to = {rule.to.prefix, rule.to.name};
     for (const PortRange& range : rule.ports)
-      made.ports.push_back({protocol_of(range.protocol), range.first, range.last});
+      made.ports.push_back({protocol_number(range.protocol), range.first, range.last});
   }
   return rules;
 }

@@ -19,7 +19,20 @@ Filtering filtering_of(InternetConfig::Filtering filtering) {
   return Filtering::address_and_port;
 }
 
-std::uint8_t protocol_of(PortProtocol protocol) {
+std::vector<egress::ExitRule> exit_rules_of(const std::vector<InternetConfig::Rule>& rules) {
+  std::vector<egress::ExitRule> made;
+  for (const InternetConfig::Rule& rule : rules) {
+    egress::ExitRule& one = made.emplace_back();
+    one.to = rule.to;
+    for (const PortRange& range : rule.ports)
+      one.ports.push_back({protocol_number(range.protocol), range.first, range.last});
+  }
+  return made;
+}
+
+}  // namespace
+
+std::uint8_t protocol_number(PortProtocol protocol) {
   switch (protocol) {
     case PortProtocol::tcp: return kProtocolTcp;
     case PortProtocol::udp: return kProtocolUdp;
@@ -27,19 +40,6 @@ std::uint8_t protocol_of(PortProtocol protocol) {
   }
   return 0;
 }
-
-std::vector<egress::ExitRule> exit_rules_of(const std::vector<InternetConfig::Rule>& rules) {
-  std::vector<egress::ExitRule> made;
-  for (const InternetConfig::Rule& rule : rules) {
-    egress::ExitRule& one = made.emplace_back();
-    one.to = rule.to;
-    for (const PortRange& range : rule.ports)
-      one.ports.push_back({protocol_of(range.protocol), range.first, range.last});
-  }
-  return made;
-}
-
-}  // namespace
 
 egress::Nat::Settings nat_settings_of(const ServerConfig& config) {
   egress::Nat::Settings settings;
@@ -88,6 +88,10 @@ std::vector<std::string> doubts_about_allow(const InternetConfig& internet,
   return doubts;
 }
 
+std::filesystem::path forwarding_journal_of(const ServerConfig& config) {
+  return config.paths.state_dir / "forwarding.json";
+}
+
 egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,
                                                  const std::vector<net::HostAddress>& machine,
                                                  const std::string& interface, bool outer_ipv6) {
@@ -106,8 +110,8 @@ egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, con
   settings.flows_of_client = config.limits.flows_per_session;
   settings.flow_rate = config.limits.flow_rate;
   for (const InternetConfig::Forward& forward : rules.forward)
-    settings.forwards.push_back({protocol_of(forward.protocol), forward.port, forward.to});
-  settings.journal = config.paths.state_dir / "forwarding.json";
+    settings.forwards.push_back({protocol_number(forward.protocol), forward.port, forward.to});
+  settings.journal = forwarding_journal_of(config);
   return settings;
 }
 

@@ -3,6 +3,7 @@
 // Threads   pure functions; any thread.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,9 @@
 
 namespace penstock::gateway {
 
+// As rules count protocols; 0: any.
+std::uint8_t protocol_number(PortProtocol protocol);
+
 // Of translation in user space.
 egress::Nat::Settings nat_settings_of(const ServerConfig& config);
 
@@ -26,9 +30,12 @@ egress::ExitPolicy exit_policy_of(const InternetConfig& internet, const ServerCo
 std::vector<std::string> doubts_about_allow(const InternetConfig& internet,
                                             const std::vector<net::HostAddress>& machine);
 
-// Of translation by the kernel. `rules` may have been read later than the rest.
+// Of translation by the kernel. `rules` may be others than the configuration's.
 egress::KernelNatSettings kernel_nat_settings_of(const ServerConfig& config, const InternetConfig& rules,
                                                  const std::vector<net::HostAddress>& machine,
                                                  const std::string& interface, bool outer_ipv6);
+
+// Where it is remembered what forwarding was before (egress/kernel/forwarding.h).
+std::filesystem::path forwarding_journal_of(const ServerConfig& config);
 
 }  // namespace penstock::gateway

@@ -16,11 +16,11 @@
 #include "config/server_doubts.h"
 #include "config/token_record.h"
 #include "dns/service/name_listeners.h"
-#include "egress/kernel/kernel_nat.h"
 #include "gateway/account.h"
 #include "gateway/core.h"
 #include "gateway/file_watch.h"
 #include "gateway/internet_settings.h"
+#include "gateway/kernel_internet.h"
 #include "gateway/listeners.h"
 #include "gateway/outside.h"
 #include "gateway/privileges.h"
@@ -30,7 +30,6 @@
 #include "net/asio_loop.h"
 #include "net/congestion_control.h"
 #include "net/host_addresses.h"
-#include "net/outer_address.h"
 #include "net/process_info.h"
 #include "net/sd_notify.h"
 #include "net/unix_socket.h"
@@ -67,11 +66,8 @@ class Process {
   Result<void> open_interface();
   void open_names();
   Result<void> open_outside();
-  Result<void> open_kernel_nat();
-  egress::KernelNatSettings kernel_nat_settings() const;
-  void follow_addresses();
+  Result<void> open_kernel_internet();
   void doubt_allow(const InternetConfig& rules);
-  void update_kernel_nat();
   void set_internet_rules(const InternetConfig& rules);
   void tell_what_takes_a_restart(const ServerConfig& changed) const;
   std::optional<Core::Internet> internet_in_user_space();
@@ -96,12 +92,7 @@ class Process {
   std::shared_ptr<tls::ServerContext> tls_;
   std::unique_ptr<tun::Interface> interface_;
   tun::InterfaceSettings interface_settings_;
-  std::unique_ptr<egress::KernelNat> kernel_nat_;
-  std::unique_ptr<net::AddressWatch> address_watch_;  // for the kernel's rules
-  std::vector<Prefix> kernel_networks_;               // as they know them
-  InternetConfig internet_rules_;                     // as read last
-  bool outer_ipv6_ = false;                           // as the kernel's rules know it
-  bool told_of_ipv6_ = false;
+  std::unique_ptr<KernelInternet> kernel_internet_;
   Listeners listeners_;
   std::unique_ptr<Outside> outside_;
   dns::NameListeners name_listeners_;  // until the core has them
@@ -230,7 +221,7 @@ Result<void> Process::leave_root() {
   }
   PENSTOCK_TRY_VOID(give_away_http_sockets(account, from_root));
   PENSTOCK_TRY_VOID(make_state_directory(config_.paths.state_dir, account));
-  PENSTOCK_TRY_VOID(open_kernel_nat());
+  PENSTOCK_TRY_VOID(open_kernel_internet());
   // Where that user could not make its socket, root does; it is then left behind at the end.
   if (!make_socket_directory(config_.paths.status_socket.parent_path(), account)) {
     open_status_socket();
@@ -367,56 +358,21 @@ Result<void> Process::open_outside() {
   return {};
 }
 
-egress::KernelNatSettings Process::kernel_nat_settings() const {
-  const auto machine = net::host_addresses();
-  InternetConfig internet = config_.internet;
-  internet.allow = internet_rules_.allow;
-  internet.deny = internet_rules_.deny;
-  return kernel_nat_settings_of(config_, internet, machine.value_or(std::vector<net::HostAddress>()),
-                                identity_.interface, outer_ipv6_);
-}
-
-Result<void> Process::open_kernel_nat() {
-  outer_ipv6_ = net::outer_address(Family::ipv6).has_value();
-  internet_rules_ = config_.internet;
+Result<void> Process::open_kernel_internet() {
   doubt_allow(config_.internet);
-  auto settings = kernel_nat_settings();
   if (config_.internet.mode != InternetConfig::Mode::kernel) {
-    // A former process may have been killed before it could put back what it had changed.
-    if (auto restored = egress::KernelNat::restore_leftovers(settings.journal); !restored)
-      log::warn("forwarding stays as a former gateway left it", {{"error", restored.error().message}});
+    KernelInternet::restore_leftovers(config_);
     return {};
   }
-  kernel_networks_ = settings.networks;
-  PENSTOCK_TRY(address_watch_, net::AddressWatch::create(home_, [this] { follow_addresses(); }));
-  const std::string table = settings.table_name();
-  PENSTOCK_TRY(kernel_nat_, egress::KernelNat::create(std::move(settings)));
-  log::info("internet by the kernel", {{"table", "inet " + table}, {"ipv6", outer_ipv6_ ? "on" : "off"}});
-  if (!outer_ipv6_ && !net::outer_address(Family::ipv4))
-    log::warn("no route to the internet: clients get there as soon as this machine has one");
-  identity_.kernel_nat = kernel_nat_.get();
+  PENSTOCK_TRY(kernel_internet_, KernelInternet::create(home_, config_, identity_.interface));
+  identity_.kernel_nat = &kernel_internet_->nat();
   return {};
-}
-
-// The kernel knows its own addresses; which networks they are of stands in the rules. Routes may change all the time.
-void Process::follow_addresses() {
-  if (kernel_nat_settings().networks != kernel_networks_) update_kernel_nat();
-  if (config_.vpn.subnet6 && !outer_ipv6_ && net::outer_address(Family::ipv6) && !std::exchange(told_of_ipv6_, true))
-    log::warn("this machine has reached the IPv6 internet since the start: clients do after a restart");
-}
-
-void Process::update_kernel_nat() {
-  auto settings = kernel_nat_settings();
-  kernel_networks_ = settings.networks;
-  if (auto set = kernel_nat_->update(std::move(settings)); !set)
-    log::error("rules of the internet not changed, the old ones stay", {{"error", set.error().message}});
 }
 
 void Process::set_internet_rules(const InternetConfig& rules) {
   doubt_allow(rules);
-  internet_rules_ = rules;
   if (outside_) outside_->set_rules(rules);
-  if (kernel_nat_) update_kernel_nat();
+  if (kernel_internet_) kernel_internet_->set_rules(rules);
 }
 
 void Process::doubt_allow(const InternetConfig& rules) {

@@ -15,7 +15,6 @@
 namespace penstock::egress {
 namespace {
 
-constexpr std::uint16_t kMailPort = 25;
 constexpr std::string_view kReject = " reject with icmpx admin-prohibited";
 
 // In a form that nft's scanner takes: a dotted tail of IPv6 is none.
@@ -47,12 +46,6 @@ std::string goes_to(const Prefix& prefix) {
 std::string counts(std::string_view counter) { return " counter name " + std::string(counter); }
 std::string refuses(Denied reason) {
   return counts(std::string(kCounterOfDenied) + std::string(to_string(reason))) + std::string(kReject);
-}
-
-// A rule for IPv4-mapped addresses is one for IPv4.
-Prefix unmapped(const Prefix& prefix) {
-  const IpAddress inner = prefix.address().unmapped();
-  return prefix.is_v4() || inner.is_v6() || prefix.length() < 96 ? prefix : Prefix(inner, prefix.length() - 96);
 }
 
 // Where in IPv6 an IPv4 prefix is found: mapped, compatible, NAT64, 6to4.

@@ -10,8 +10,6 @@ namespace {
 
 using Bits = router::AddressBits;
 
-constexpr std::uint16_t kMailPort = 25;
-
 // An object and no function: searches have it inline.
 constexpr auto kBefore = [](const Bits& a, const Bits& b) {
   return a.upper != b.upper ? a.upper < b.upper : a.lower < b.lower;
@@ -143,13 +141,12 @@ Prefix prefix_of(const Class& one, Family family) {
   return {IpAddress::from_bytes(ByteView(bytes).first(family == Family::ipv4 ? 4 : 16)), one.length};
 }
 
-// A rule for IPv4-mapped addresses is one for IPv4.
+}  // namespace
+
 Prefix unmapped(const Prefix& prefix) {
   const IpAddress inner = prefix.address().unmapped();
   return prefix.is_v4() || inner.is_v6() || prefix.length() < 96 ? prefix : Prefix(inner, prefix.length() - 96);
 }
-
-}  // namespace
 
 std::vector<ExitPolicy::Block> ExitPolicy::default_blocks() {
   std::vector<Block> blocks;
@@ -210,13 +207,6 @@ ExitPolicy::ExitPolicy(Settings settings) : settings_(std::move(settings)) {
   }
 }
 
-ExitPolicy ExitPolicy::with_own(std::vector<IpAddress> own, std::vector<Prefix> networks) const {
-  Settings settings = settings_;
-  settings.own = std::move(own);
-  settings.networks = std::move(networks);
-  return ExitPolicy(std::move(settings));
-}
-
 bool ExitPolicy::Rule::covers(const Bits& to, std::uint8_t protocol, std::uint16_t port) const {
   if (to.masked(mask) != bits) return false;
   if (ports.empty()) return true;
@@ -247,6 +237,25 @@ std::optional<int> ExitPolicy::Tables::network(const Bits& to) const {
   return found == networks.end() ? std::nullopt : std::optional(found->length);
 }
 
+// Of an address for which no rule denies `port`, and which is closed for `reason` as one of a block of that length, if
+// it is.
+ExitPolicy::Verdict ExitPolicy::Tables::judge(const Bits& to, std::uint8_t protocol, std::uint16_t port, Denied reason,
+                                              int length) const {
+  if (reason == Denied::nothing) {
+    if (const auto own = network(to)) {
+      length = *own;
+      reason = Denied::own_network;
+    } else if (protocol == kProtocolTcp && port == kMailPort) {
+      length = 0;
+      reason = Denied::mail;
+    } else {
+      return {true, Denied::nothing};
+    }
+  }
+  if (opens(to, length, protocol, port)) return {true, Denied::nothing};
+  return {false, reason};
+}
+
 ExitPolicy::Verdict ExitPolicy::check4(std::uint32_t address, std::uint8_t protocol, std::uint16_t port) const {
   const Bits to{std::uint64_t{address} << 32, 0};
   if (v4_.denies(to, protocol, port)) return {false, Denied::rule};
@@ -258,19 +267,7 @@ ExitPolicy::Verdict ExitPolicy::check4(std::uint32_t address, std::uint8_t proto
       reason = found->reason;
     }
   }
-  if (reason == Denied::nothing) {
-    if (const auto network = v4_.network(to)) {
-      length = *network;
-      reason = Denied::own_network;
-    }
-  }
-  if (reason == Denied::nothing) {
-    if (protocol != kProtocolTcp || port != kMailPort) return {true, Denied::nothing};
-    length = 0;
-    reason = Denied::mail;
-  }
-  if (v4_.opens(to, length, protocol, port)) return {true, Denied::nothing};
-  return {false, reason};
+  return v4_.judge(to, protocol, port, reason, length);
 }
 
 ExitPolicy::Verdict ExitPolicy::check6(const Bits& to, std::uint8_t protocol, std::uint16_t port) const {
@@ -294,19 +291,7 @@ ExitPolicy::Verdict ExitPolicy::check6(const Bits& to, std::uint8_t protocol, st
       length = reason == Denied::mail ? 0 : found->length;
     }
   }
-  if (reason == Denied::nothing) {
-    if (const auto network = v6_.network(to)) {
-      length = *network;
-      reason = Denied::own_network;
-    }
-  }
-  if (reason == Denied::nothing) {
-    if (protocol != kProtocolTcp || port != kMailPort) return {true, Denied::nothing};
-    length = 0;
-    reason = Denied::mail;
-  }
-  if (v6_.opens(to, length, protocol, port)) return {true, Denied::nothing};
-  return {false, reason};
+  return v6_.judge(to, protocol, port, reason, length);
 }
 
 ExitPolicy::Verdict ExitPolicy::check(std::uint8_t protocol, const IpAddress& to, std::uint16_t port) const {

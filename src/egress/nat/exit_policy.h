@@ -23,7 +23,7 @@
 // Always true   it is what going through all of it one by one finds (exit_policy_test.cc).
 // Cost          of an ordinary address a binary search among the gateway's own addresses and one among the prefixes
 //               that are denied altogether, and a step for each rule that denies certain ports. Nothing is allocated.
-// Ownership     an immutable value; when the machine's addresses change, publish with_own() of it.
+// Ownership     an immutable value; when the machine's addresses change, make another.
 // Threads       any number may ask at once.
 // Not here      who may send at all (router/source_guard.h), other clients (router/access_gate.h), rates.
 #pragma once
@@ -75,6 +75,11 @@ struct ExitRule {
   std::vector<router::AccessPorts> ports;  // none: all, and every protocol, ICMP too
 };
 
+inline constexpr std::uint16_t kMailPort = 25;
+
+// A rule for IPv4-mapped addresses is one for IPv4.
+Prefix unmapped(const Prefix& prefix);
+
 class ExitPolicy {
  public:
   struct Settings {
@@ -104,8 +109,6 @@ class ExitPolicy {
   static bool is_own_network(const Prefix& network);
 
   explicit ExitPolicy(Settings settings);
-  // The same policy of a gateway with other addresses.
-  ExitPolicy with_own(std::vector<IpAddress> own, std::vector<Prefix> networks) const;
 
   // For a packet of a client. `port` is the one of TCP or UDP that it goes to; of other protocols it does not matter.
   Verdict check(std::uint8_t protocol, const IpAddress& to, std::uint16_t port) const;
@@ -144,6 +147,7 @@ class ExitPolicy {
     Denied special(const Bits& to) const;
     // The length of the network that it lies in; nothing where in none.
     std::optional<int> network(const Bits& to) const;
+    Verdict judge(const Bits& to, std::uint8_t protocol, std::uint16_t port, Denied reason, int length) const;
   };
 
   Verdict check4(std::uint32_t to, std::uint8_t protocol, std::uint16_t port) const;

@@ -229,17 +229,6 @@ TEST(ExitPolicy, TheGatewayIsNotReachedByAnyOfItsAddresses) {
   EXPECT_EQ(check(policy, "10.100.0.2"), denied(Denied::private_network));
 }
 
-TEST(ExitPolicy, ItsAddressesAreReplacedAndAllElseStays) {
-  const ExitPolicy policy({.deny = {rule("1.1.1.1/32")}, .own = {ip("5.6.7.8")}, .networks = {prefix("5.6.7.0/24")}});
-  const ExitPolicy moved = policy.with_own({ip("5.6.8.8")}, {prefix("5.6.8.0/24")});
-  EXPECT_EQ(check(moved, "5.6.7.8"), kAllowed);
-  EXPECT_EQ(check(moved, "5.6.7.255"), kAllowed);
-  EXPECT_EQ(check(moved, "5.6.8.8"), denied(Denied::own_address));
-  EXPECT_EQ(check(moved, "5.6.8.255"), denied(Denied::broadcast));
-  EXPECT_EQ(check(moved, "1.1.1.1"), denied(Denied::rule));
-  EXPECT_EQ(check(policy, "5.6.7.8"), denied(Denied::own_address)) << "the old one is as it was";
-}
-
 TEST(ExitPolicy, BroadcastsOfTheGatewaysNetworksAreDenied) {
   const ExitPolicy policy(
       {.own = {ip("5.6.7.0")}, .networks = {prefix("5.6.7.0/25"), prefix("5.6.9.0/31"), prefix("2a00:1::/64")}});

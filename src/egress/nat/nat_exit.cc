@@ -72,7 +72,7 @@ void NatExit::send_one(Packet&& one) {
       tell(errors_.unreachable(packet, Unreachable::network));
     return;
   }
-  if (outbound->hairpin) return come_in(std::move(packet));
+  if (outbound->hairpin) return come_in(std::move(packet), parse_ip(std::as_const(packet).bytes()).value());
   if (only_back) {  // where that was is nobody's any more
     counters_.denied[static_cast<std::size_t>(denied)] += segments;
     return;
@@ -101,10 +101,13 @@ void NatExit::from_outside(PacketBatch& batch) {
   coalescer_.coalesce(batch);
   for (Packet& packet : batch) {
     const std::size_t segments = segments_of(packet);
-    if (is_from_inside(packet)) {
+    const auto view = parse_ip(std::as_const(packet).bytes());
+    if (!view) {
+      counters_.malformed += segments;
+    } else if (is_from_inside(*view)) {
       counters_.spoofed += segments;
     } else if (decrement_hop_limit(packet.mutable_bytes())) {
-      come_in(std::move(packet));
+      come_in(std::move(packet), *view);
     } else {
       counters_.hop_limit += segments;
     }
@@ -113,20 +116,14 @@ void NatExit::from_outside(PacketBatch& batch) {
   flush();
 }
 
-bool NatExit::is_from_inside(const Packet& packet) const {
-  const auto view = parse_ip(packet.bytes());
-  const router::PortId way_back = view ? shard_->router().routes().find(view->source) : router::PortId();
+bool NatExit::is_from_inside(const IpView& view) const {
+  const router::PortId way_back = shard_->router().routes().find(view.source);
   return way_back && way_back != id_;
 }
 
-void NatExit::come_in(Packet&& packet) {
-  const auto view = parse_ip(std::as_const(packet).bytes());
+void NatExit::come_in(Packet&& packet, const IpView& view) {
   const std::size_t segments = segments_of(packet);
-  if (!view) {
-    counters_.malformed += segments;
-    return;
-  }
-  if (const auto inbound = nat_.translate_inbound(packet, *view, shard_->loop().now()); !inbound)
+  if (const auto inbound = nat_.translate_inbound(packet, view, shard_->loop().now()); !inbound)
     return count(inbound.error(), segments);
   // From here on it is nobody's of the members: what comes by an exit has no session as its source.
   packet.source = {};

@@ -94,8 +94,8 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
   Denied judge(const Packet& packet, const IpView& view);
   bool may_come_back(const Packet& packet, const IpView& view) const;
   void from_outside(PacketBatch& batch) override;
-  bool is_from_inside(const Packet& packet) const;
-  void come_in(Packet&& packet);
+  bool is_from_inside(const IpView& view) const;
+  void come_in(Packet&& packet, const IpView& view);
   void count(NatDrop drop, std::uint64_t packets);
   void tell(std::optional<Packet> error);
   void flush();
