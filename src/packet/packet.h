@@ -115,6 +115,10 @@ class Packet {
   MutableByteView mutable_bytes() {
     return buffer_ == nullptr ? MutableByteView() : MutableByteView(buffer_ + kHeadroom, size_);
   }
+  // What size it could have in its buffer.
+  std::size_t room() const { return buffer_ == nullptr ? 0 : capacity_ - kHeadroom; }
+  // At most room(); bytes that are new are not zeroed.
+  void resize(std::size_t size) { size_ = static_cast<std::uint32_t>(size); }
   // Cuts the packet to its first `size` bytes.
   void truncate(std::size_t size) { size_ = static_cast<std::uint32_t>(size); }
   // The `size` bytes directly in front of the packet, `size` <= kHeadroom.
