@@ -89,7 +89,7 @@ Result<void> run(const Plan& plan) {
   SystemRandom random;
   net::AsioLoop loop;
   router::Shard shard(0, loop);
-  egress::SocketGateway gateway(loop,
+  egress::SocketGateway gateway(loop, random,
                                 {.external4 = external, .external6 = {}, .udp = {}, .most_sockets = plan.sockets});
   egress::NatExit::Settings settings{.nat = {}, .fragments = {}, .inner4 = inner, .inner6 = {}};
   settings.nat.bounds.flows_of_owner = plan.sockets;

@@ -34,12 +34,19 @@ Names::Names(router::Shard& home, Random& random, const ServerConfig& config, co
       own_(inner_addresses(config.vpn)),
       config_(config),
       service_(home.loop(), random, *this, settings_of(config)) {
-  if (local_host_ != nullptr)
-    local_host_->set_service([this](const Packet& packet) { return service_.on_packet(packet); });
+  if (local_host_ == nullptr) return;
+  local_host_->set_service([this](const Packet& packet) { return service_.on_packet(packet); });
+  const auto served = local_host_->serve_streams(
+      random, [this](net::FileDescriptor stream, const Endpoint& from, const Endpoint& to) {
+        return service_.on_stream(std::move(stream), from, to);
+      });
+  if (!served) log::warn("clients are not served names by TCP", {{"error", served.error().message}});
 }
 
 Names::~Names() {
-  if (local_host_ != nullptr) local_host_->set_service({});
+  if (local_host_ == nullptr) return;
+  local_host_->set_service({});
+  local_host_->stop_streams();
 }
 
 dns::NameService::Settings Names::settings_of(const ServerConfig& config) {

@@ -25,11 +25,18 @@ std::size_t most_sockets(std::uint64_t open_files) {
   return std::max<std::size_t>(16, std::min<std::size_t>(open_files / 2, ports_to_choose_from() / 8 * 7));
 }
 
+std::vector<std::uint16_t> tcp_ports_of(const std::vector<InternetConfig::Forward>& forwards) {
+  std::vector<std::uint16_t> ports;
+  for (const InternetConfig::Forward& forward : forwards)
+    if (forward.protocol == PortProtocol::tcp) ports.push_back(forward.port);
+  return ports;
+}
+
 std::string name_of(const std::optional<IpAddress>& address) { return address ? address->to_string() : "none"; }
 
 }  // namespace
 
-Outside::Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files)
+Outside::Outside(EventLoop& loop, Random& random, const ServerConfig& config, std::uint64_t open_files)
     : loop_(&loop),
       config_(config),
       internet_(config.internet),
@@ -38,16 +45,18 @@ Outside::Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open
       route4_(net::outer_address(Family::ipv4).has_value()),
       route6_(external6_.has_value()),
       policy_(exit_policy_of(internet_, config.vpn, machine_, {})),
-      gateway_(loop, {.external4 = external4_,
-                      .external6 = external6_,
-                      .udp = {},
-                      .may_send = [this](std::uint8_t protocol, const IpAddress& to,
-                                         std::uint16_t port) { return policy_.check(protocol, to, port).allowed; },
-                      .most_sockets = most_sockets(open_files)}) {}
+      gateway_(loop, random,
+               {.external4 = external4_,
+                .external6 = external6_,
+                .udp = {},
+                .may_send = [this](std::uint8_t protocol, const IpAddress& to,
+                                   std::uint16_t port) { return policy_.check(protocol, to, port).allowed; },
+                .most_sockets = most_sockets(open_files),
+                .forwarded_tcp = tcp_ports_of(config.internet.forward)}) {}
 
-Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerConfig& config,
+Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, Random& random, const ServerConfig& config,
                                                  std::uint64_t open_files) {
-  std::unique_ptr<Outside> outside(new Outside(loop, config, open_files));
+  std::unique_ptr<Outside> outside(new Outside(loop, random, config, open_files));
   PENSTOCK_TRY(outside->watch_, net::AddressWatch::create(loop, [self = outside.get()] { self->look_again(); }));
   PENSTOCK_TRY(outside->machine_, net::host_addresses());
   outside->renew_policy();
@@ -61,11 +70,6 @@ Result<std::unique_ptr<Outside>> Outside::create(EventLoop& loop, const ServerCo
     }
   }
   for (const InternetConfig::Forward& rule : config.internet.forward) {
-    if (rule.protocol != PortProtocol::udp) {
-      log::warn("internet.forward: TCP is not translated in user space yet; this rule has no effect",
-                {{"port", rule.port}, {"to", rule.to}});
-      continue;
-    }
     Forward& forward = outside->forwards_.emplace_back();
     forward.rule = rule;
     PENSTOCK_TRY_VOID(outside->open(forward));
@@ -99,18 +103,27 @@ Result<void> Outside::open(Forward& forward) {
               {{"port", forward.rule.port}, {"to", forward.rule.to}});
     return {};
   }
-  auto socket = net::UdpSocket::create(*loop_, {*external, forward.rule.port});
-  if (!socket) return fail(socket.error().code, "internet.forward: " + socket.error().message);
-  forward.socket.emplace(std::move(*socket));
+  const Endpoint at{*external, forward.rule.port};
+  if (forward.transport() == egress::Transport::tcp) {
+    PENSTOCK_TRY(auto listener, egress::ForwardListener::create(*loop_, at));
+    forward.socket.emplace<egress::ForwardListener>(std::move(listener));
+  } else {
+    auto socket = net::UdpSocket::create(*loop_, at);
+    if (!socket) return fail(socket.error().code, "internet.forward: " + socket.error().message);
+    forward.socket.emplace<net::UdpSocket>(std::move(*socket));
+  }
   forward.at = external;
   return {};
 }
 
 void Outside::attach(Forward& forward) {
-  if (!forward.socket) return;
-  forward.binding = exit_->forward(egress::Transport::udp, forward.socket->local(), forward.rule.to);
-  gateway_.open_forward(std::move(*forward.socket), forward.binding);
-  forward.socket.reset();
+  const auto lead = [&](auto& socket) {
+    forward.binding = exit_->forward(forward.transport(), socket.local(), forward.rule.to);
+    gateway_.open_forward(std::move(socket), forward.binding);
+  };
+  if (auto* udp = std::get_if<net::UdpSocket>(&forward.socket)) lead(*udp);
+  if (auto* tcp = std::get_if<egress::ForwardListener>(&forward.socket)) lead(*tcp);
+  forward.socket.emplace<std::monostate>();
 }
 
 void Outside::attach(egress::NatExit& exit) {
@@ -175,7 +188,7 @@ void Outside::follow(Forward& forward) {
   }
   if (forward.binding) {
     exit_->remove_forward(forward.binding);
-    gateway_.close_forward(forward.binding);
+    gateway_.close_forward(forward.transport(), forward.binding);
   }
   attach(forward);
 }

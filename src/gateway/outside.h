@@ -13,13 +13,16 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/event_loop.h"
+#include "base/random.h"
 #include "config/server_config.h"
 #include "egress/nat/exit_policy.h"
 #include "egress/nat/nat_exit.h"
 #include "egress/nat/socket_gateway.h"
+#include "egress/tcp/forward_listener.h"
 #include "net/host_addresses.h"
 #include "net/outer_address.h"
 #include "net/udp_socket.h"
@@ -30,7 +33,8 @@ class Outside {
  public:
   // `open_files` is what the process may have. Refusals: internet.public_ip that is no address of this machine, a port
   // of internet.forward that cannot be had.
-  static Result<std::unique_ptr<Outside>> create(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files);
+  static Result<std::unique_ptr<Outside>> create(EventLoop& loop, Random& random, const ServerConfig& config,
+                                                 std::uint64_t open_files);
   Outside(const Outside&) = delete;
   Outside& operator=(const Outside&) = delete;
 
@@ -48,13 +52,17 @@ class Outside {
  private:
   struct Forward {
     InternetConfig::Forward rule;
-    std::optional<net::UdpSocket> socket;  // until it is attached
-    egress::Binding binding;               // from then on; none where it could not be had
-    std::optional<IpAddress> at;           // where it was opened last
-    std::optional<IpAddress> tried;        // where that was tried last
+    std::variant<std::monostate, net::UdpSocket, egress::ForwardListener> socket;  // until it is attached
+    egress::Binding binding;         // from then on; none where it could not be had
+    std::optional<IpAddress> at;     // where it was opened last
+    std::optional<IpAddress> tried;  // where that was tried last
+
+    egress::Transport transport() const {
+      return rule.protocol == PortProtocol::tcp ? egress::Transport::tcp : egress::Transport::udp;
+    }
   };
 
-  Outside(EventLoop& loop, const ServerConfig& config, std::uint64_t open_files);
+  Outside(EventLoop& loop, Random& random, const ServerConfig& config, std::uint64_t open_files);
   const std::optional<IpAddress>& external_for(const Forward& forward) const;
   Result<void> open(Forward& forward);
   void attach(Forward& forward);

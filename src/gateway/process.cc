@@ -353,7 +353,7 @@ void Process::open_names() {
 
 Result<void> Process::open_outside() {
   if (config_.internet.mode != InternetConfig::Mode::userspace) return {};
-  PENSTOCK_TRY(outside_, Outside::create(home_, config_, open_files_));
+  PENSTOCK_TRY(outside_, Outside::create(home_, random_, config_, open_files_));
   identity_.outside = outside_.get();
   return {};
 }

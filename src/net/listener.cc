@@ -28,6 +28,11 @@ Listener::Listener(EventLoop& loop, FileDescriptor fd, std::string name)
 Listener::~Listener() = default;
 
 void Listener::on_accept(OnAccept callback) {
+  on_descriptor(
+      [this, accept = std::move(callback)](FileDescriptor fd) mutable { accept(socket_of(loop_, std::move(fd))); });
+}
+
+void Listener::on_descriptor(OnDescriptor callback) {
   callback_ = std::move(callback);
   arm();
 }
@@ -48,7 +53,7 @@ void Listener::accept_some() {
     FileDescriptor fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd) {
       ++accepted_;
-      callback_(socket_of(loop_, std::move(fd)));
+      callback_(std::move(fd));
       if (!watch_) return;  // it called stop_accepting()
       continue;
     }

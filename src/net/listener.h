@@ -28,6 +28,7 @@ class Listener {
   static constexpr auto kPause = std::chrono::milliseconds(100);
 
   using OnAccept = std::move_only_function<void(std::unique_ptr<StreamSocket>)>;
+  using OnDescriptor = std::move_only_function<void(FileDescriptor)>;
 
   virtual ~Listener();
   Listener(const Listener&) = delete;
@@ -35,6 +36,9 @@ class Listener {
 
   // The callback may call stop_accepting(), but not destroy the listener.
   void on_accept(OnAccept callback);
+  // In place of on_accept(), for whoever has sockets of a kind of its own: bare descriptors, non-blocking and closed on
+  // exec, that the loop does not know.
+  void on_descriptor(OnDescriptor callback);
   // Closes the door: further connections are refused by the system. Accepted sockets live on.
   virtual void stop_accepting();
 
@@ -57,7 +61,7 @@ class Listener {
   std::unique_ptr<Watch> watch_;
   FileDescriptor spare_;
   std::string name_;
-  OnAccept callback_;
+  OnDescriptor callback_;
   Timer pause_;
   std::optional<TimePoint> warned_at_;
   std::uint64_t accepted_ = 0;

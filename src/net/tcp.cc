@@ -48,13 +48,13 @@ std::unexpected<Error> cannot_listen(const Endpoint& at, std::string_view settin
 }
 
 // errno in place of an Error, so that create() can tell a missing IPv6 from the rest.
-int listen_on(const Endpoint& at, FileDescriptor& out) {
+int listen_on(const Endpoint& at, bool both_families, FileDescriptor& out) {
   const SocketAddress address(at);
   FileDescriptor fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
   if (!fd) return errno;
   set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   // Only the wildcard takes both families; a system default must not decide it.
-  if (at.address.is_v6()) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, at.address.is_unspecified() ? 0 : 1);
+  if (at.address.is_v6()) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, both_families ? 0 : 1);
   if (::bind(fd.get(), address.get(), address.size) != 0) return errno;
   if (::listen(fd.get(), TcpListener::kBacklog) != 0) return errno;
   out = std::move(fd);
@@ -83,12 +83,13 @@ void TcpSocket::set_unsent_limit(std::size_t bytes) {
 
 Result<std::unique_ptr<TcpListener>> TcpListener::create(EventLoop& loop, const Endpoint& at,
                                                          const CongestionControl& congestion_control,
-                                                         std::string_view setting) {
+                                                         std::string_view setting, Wildcard wildcard) {
   FileDescriptor fd;
-  int error = listen_on(at, fd);
-  const bool wildcard = at.address.is_v6() && at.address.is_unspecified();
+  const bool both_families = wildcard == Wildcard::both_families && at.address.is_v6() && at.address.is_unspecified();
+  int error = listen_on(at, both_families, fd);
   // EADDRNOTAVAIL: the family is compiled in and disabled by sysctl.
-  if (wildcard && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL)) error = listen_on({IpAddress(), at.port}, fd);
+  if (both_families && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL))
+    error = listen_on({IpAddress(), at.port}, false, fd);
   if (error != 0) return cannot_listen(at, setting, error);
   const Endpoint local = local_endpoint(fd.get());
   // What it accepts inherits it, even when this process has no right to it any more.

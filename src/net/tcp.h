@@ -1,7 +1,7 @@
 // The system's TCP sockets: accepting them and dialling them.
 //
 // A listener on the unspecified IPv6 address takes both families in one socket (RFC 3493, section 5.3), or IPv4 alone
-// where the machine has no IPv6.
+// where the machine has no IPv6, unless it is asked for IPv6 alone.
 //
 // Ownership  the loop outlives everything here.
 // Threads    the loop's.
@@ -38,12 +38,15 @@ class TcpSocket final : public SystemSocket {
 
 class TcpListener final : public Listener {
  public:
+  enum class Wildcard : std::uint8_t { both_families, its_own };  // what the unspecified IPv6 address takes
+
   // Listens at once; connections wait in the backlog until on_accept(). `setting` is what the operator changes to get
   // another address, for the messages. Refusals: address_in_use (names the process that holds the port where it can
   // be seen), permission_denied (ports below 1024), unavailable (not an address of this machine).
   static Result<std::unique_ptr<TcpListener>> create(EventLoop& loop, const Endpoint& at,
                                                      const CongestionControl& congestion_control = {},
-                                                     std::string_view setting = "server.listen_addr");
+                                                     std::string_view setting = "server.listen_addr",
+                                                     Wildcard wildcard = Wildcard::both_families);
 
   // With the port the system chose, if 0 was asked for.
   Endpoint local() const { return local_; }

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/result.h"
+#include "packet/checksum.h"
 #include "packet/super_packet.h"
 
 namespace penstock {
@@ -87,6 +88,25 @@ void read_options(TcpOptions& options, ByteView bytes, bool syn) {
   }
 }
 
+// Returns one variable and nothing else, so that it is made where the caller wants it.
+std::optional<TcpView> read_segment(ByteView packet, std::size_t at, std::size_t payload) {
+  const std::uint8_t* const tcp = &packet[at];
+  std::optional<TcpView> segment(std::in_place);
+  segment->source = load_be16(tcp);
+  segment->destination = load_be16(tcp + 2);
+  segment->sequence = load_be32(tcp + 4);
+  segment->acknowledgement = load_be32(tcp + 8);
+  segment->flags = tcp[13];
+  segment->window = load_be16(tcp + 14);
+  segment->payload = payload;
+  segment->payload_size = packet.size() - payload;
+  const std::size_t options = at + kTcpHeader;
+  if (payload != options) {
+    read_options(segment->options, packet.subspan(options, payload - options), (segment->flags & kTcpSyn) != 0);
+  }
+  return segment;
+}
+
 // Each takes whole words, as Linux lays them out: "SACK permitted" takes the place of the two NOPs that align
 // timestamps.
 std::size_t size_of(const TcpOptions& options) {
@@ -127,23 +147,36 @@ void write_options(std::uint8_t* at, const TcpOptions& options) {
   }
 }
 
-// Without what write_partial_checksum() writes: lengths and the checksum.
-void write_ip_header(std::uint8_t* at, const TcpHeader& header) {
-  const IpAddress& from = header.from.address;
-  const IpAddress& to = header.to.address;
-  if (from.is_v4()) {
-    constexpr std::uint32_t kDontFragment = 0x4000;
-    store_be32(at, 0x45000000);
-    store_be32(at + 4, kDontFragment);
-    store_be32(at + 8, kHopLimit << 24 | std::uint32_t{kProtocolTcp} << 16);
-    std::memcpy(at + 12, from.bytes().data(), 4);
-    std::memcpy(at + 16, to.bytes().data(), 4);
-  } else {
-    store_be32(at, 0x60000000);
-    store_be32(at + 4, std::uint32_t{kProtocolTcp} << 8 | kHopLimit);
-    std::memcpy(at + 8, from.bytes().data(), 16);
-    std::memcpy(at + 24, to.bytes().data(), 16);
-  }
+constexpr std::uint32_t add_halves(std::uint32_t sum, std::uint32_t words) {
+  return sum + (words >> 16) + (words & 0xFFFF);
+}
+
+// Writes the IP header of a packet of `size` bytes and returns the sum of its pseudo header. Sums are made of what is
+// written, not read back: a load across stores that are still on their way waits for all of them.
+std::uint32_t write_ip_header4(std::uint8_t* at, const TcpHeader& header, std::size_t size) {
+  constexpr std::uint32_t kFirst = 0x45000000;
+  constexpr std::uint32_t kDontFragment = 0x4000;
+  constexpr std::uint32_t kHopsAndProtocol = kHopLimit << 24 | std::uint32_t{kProtocolTcp} << 16;
+  constexpr std::uint32_t kFixedSum = add_halves(add_halves(kDontFragment, kFirst), kHopsAndProtocol);
+  const auto length = static_cast<std::uint32_t>(size);
+  const std::uint32_t from = load_be32(header.from.address.bytes().data());
+  const std::uint32_t to = load_be32(header.to.address.bytes().data());
+  const std::uint32_t addresses = add_halves(add_halves(0, from), to);
+  store_be32(at, kFirst | length);
+  store_be32(at + 4, kDontFragment);
+  store_be32(at + 8, kHopsAndProtocol | checksum_finish(checksum_fold(kFixedSum + length + addresses)));
+  store_be32(at + 12, from);
+  store_be32(at + 16, to);
+  return checksum_fold(addresses + kProtocolTcp + length - std::uint32_t{kHeader4});
+}
+
+std::uint32_t write_ip_header6(std::uint8_t* at, const TcpHeader& header, std::size_t size) {
+  const auto length = static_cast<std::uint32_t>(size - kHeader6);
+  store_be32(at, 0x60000000);
+  store_be32(at + 4, length << 16 | std::uint32_t{kProtocolTcp} << 8 | kHopLimit);
+  std::memcpy(at + 8, header.from.address.bytes().data(), 16);
+  std::memcpy(at + 24, header.to.address.bytes().data(), 16);
+  return pseudo_header_sum(header.from.address, header.to.address, kProtocolTcp, length);
 }
 
 // Addresses that are not one host's, about which RFC 9293 section 3.9.2.3 wants silence.
@@ -158,21 +191,7 @@ std::optional<TcpView> parse_tcp(ByteView packet, const IpView& view) {
   if (view.protocol != kProtocolTcp) return std::nullopt;
   const auto at = transport_of(packet, view);
   if (!at) return std::nullopt;
-  const std::uint8_t* const tcp = &packet[at->transport];
-  std::optional<TcpView> segment(std::in_place);
-  segment->source = load_be16(tcp);
-  segment->destination = load_be16(tcp + 2);
-  segment->sequence = load_be32(tcp + 4);
-  segment->acknowledgement = load_be32(tcp + 8);
-  segment->flags = tcp[13];
-  segment->window = load_be16(tcp + 14);
-  segment->payload = at->payload;
-  segment->payload_size = packet.size() - at->payload;
-  const std::size_t options = at->transport + kTcpHeader;
-  if (at->payload != options) {
-    read_options(segment->options, packet.subspan(options, at->payload - options), (segment->flags & kTcpSyn) != 0);
-  }
-  return segment;
+  return read_segment(packet, at->transport, at->payload);
 }
 
 std::size_t tcp_headers_size(const TcpHeader& header) {
@@ -182,13 +201,14 @@ std::size_t tcp_headers_size(const TcpHeader& header) {
 void write_tcp_headers(Packet& packet, const TcpHeader& header, std::size_t segment_size) {
   PENSTOCK_ASSERT(header.from.address.family() == header.to.address.family() &&
                   header.options.sack_count <= TcpOptions::kMostSacks);
-  const Family family = header.from.address.family();
-  const std::size_t ip = family == Family::ipv4 ? kHeader4 : kHeader6;
+  const bool v4 = header.from.address.is_v4();
+  const std::size_t ip = v4 ? kHeader4 : kHeader6;
   const std::size_t options = size_of(header.options);
   const std::size_t payload = ip + kTcpHeader + options;
-  PENSTOCK_ASSERT(options <= kMostOptions && payload <= packet.size());
   const MutableByteView bytes = packet.mutable_bytes();
-  write_ip_header(bytes.data(), header);
+  PENSTOCK_ASSERT(options <= kMostOptions && payload <= bytes.size());
+  const std::uint32_t pseudo =
+      v4 ? write_ip_header4(bytes.data(), header, bytes.size()) : write_ip_header6(bytes.data(), header, bytes.size());
 
   std::uint8_t* const tcp = &bytes[ip];
   store_be16(tcp, header.from.port);
@@ -198,18 +218,14 @@ void write_tcp_headers(Packet& packet, const TcpHeader& header, std::size_t segm
   tcp[12] = static_cast<std::uint8_t>((kTcpHeader + options) / 4 << 4);
   tcp[13] = header.flags;
   store_be16(tcp + 14, header.window);
-  store_be32(tcp + 16, 0);  // checksum, and nothing is urgent
+  store_be16(tcp + 16, static_cast<std::uint16_t>(pseudo));
+  store_be16(tcp + 18, 0);
   if (options != 0) write_options(tcp + kTcpHeader, header.options);
 
-  const TransportView at{.family = family,
-                         .protocol = kProtocolTcp,
-                         .transport = static_cast<std::uint16_t>(ip),
-                         .payload = static_cast<std::uint16_t>(payload)};
-  write_partial_checksum(bytes, at);
   packet.offload = {.needs_checksum = true};
   if (bytes.size() - payload > segment_size) {
     PENSTOCK_ASSERT(segment_size != 0 && (header.flags & (kTcpSyn | kTcpRst | kTcpUrg)) == 0);
-    packet.offload.gso = gso_of(at);
+    packet.offload.gso = v4 ? Offload::Gso::tcp4 : Offload::Gso::tcp6;
     packet.offload.segment_size = static_cast<std::uint16_t>(segment_size);
   }
 }

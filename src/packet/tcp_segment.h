@@ -4,8 +4,10 @@
 //   packet that belongs to no connection --tcp_reset_for()--> the RST that its sender is owed
 //
 // Options    those of RFC 9293 (MSS), 7323 (window scale, timestamps) and 2018 (SACK) are read and written; others are
-//            passed over. Options that make no sense end the list; what stood before them holds (RFC 9293 section
-//            3.1: a length below 2, or beyond the header).
+//            passed over, and so is one with another length than its kind has, or that stands where it has no meaning:
+//            MSS (and one of 0), window scale and "SACK permitted" without SYN, SACK blocks with it. Of two of a kind
+//            the last holds. A length that makes no sense ends the list (below 2, or beyond the header); what stood
+//            before it holds. So whatever is read fits where it is written again.
 // Checksums  are not looked at here: super_packet.h has has_good_checksums(). What is written has a partial one
 //            (Offload::needs_checksum), which whoever sends it on finishes or leaves to a kernel.
 // Threads    pure functions.
@@ -50,8 +52,9 @@ struct TcpOptions {
   std::optional<std::uint8_t> window_scale;  // of a SYN, as it was sent: more than 14 counts as 14
   bool sack_permitted = false;               // of a SYN
   std::optional<TcpTimestamps> timestamps;
-  std::array<SackBlock, kMostSacks> sacks{};
+  std::array<SackBlock, kMostSacks> sacks{};  // as they were sent, whatever they say; beyond sack_count zero
   std::uint8_t sack_count = 0;
+  friend constexpr bool operator==(const TcpOptions&, const TcpOptions&) = default;
 };
 
 struct TcpView {
@@ -59,9 +62,9 @@ struct TcpView {
   std::uint16_t destination = 0;
   std::uint32_t sequence = 0;
   std::uint32_t acknowledgement = 0;
-  std::uint8_t flags = 0;
+  std::uint8_t flags = 0;    // all eight, those of RFC 3168 too
   std::uint16_t window = 0;  // as it was sent, not scaled
-  TcpOptions options;
+  TcpOptions options{};
   std::size_t payload = 0;  // where it begins, from the start of the packet
   std::size_t payload_size = 0;
 };
@@ -78,22 +81,24 @@ struct TcpHeader {
   std::uint32_t acknowledgement = 0;
   std::uint8_t flags = 0;
   std::uint16_t window = 0;
-  TcpOptions options;  // at most 40 bytes: four SACK blocks go alone, three with timestamps
+  TcpOptions options{};  // at most 40 bytes: four SACK blocks go alone, three with timestamps
 };
 
-// Bytes of the IP and TCP headers together, options padded to four.
+// Bytes of the IP and TCP headers together. Each option, or pair of them, is padded to four in front.
 std::size_t tcp_headers_size(const TcpHeader& header);
 
 // Writes them at the front of `packet`, behind which its payload stands, and sets its Offload: a partial checksum, and
-// where the payload is larger than `segment_size`, a super-packet of that. The hop limit is 64, IPv4 may not be
-// fragmented (RFC 1191) and has identification 0 (RFC 6864).
+// where the payload is larger than `segment_size`, a super-packet of that (which must not have SYN, RST or URG). What
+// else is known about the packet stays. The hop limit is 64, IPv4 may not be fragmented (RFC 1191) and has
+// identification 0 (RFC 6864), the IPv6 flow label is 0. Nothing of it is urgent.
 void write_tcp_headers(Packet& packet, const TcpHeader& header, std::size_t segment_size);
 
 // A packet without payload.
 Packet tcp_packet(const TcpHeader& header);
 
-// The RST for a segment that belongs to no connection (RFC 9293 section 3.10.7.1), from where it was sent to. Nothing
-// about a RST, or what parse_tcp() does not read.
+// The RST for a segment that belongs to no connection (RFC 9293 section 3.10.7.1), from where it was sent to. One for
+// all of a super-packet. Nothing about a RST, what parse_tcp() does not read, what has bad checksums, and what comes
+// from or went to more than one host, or none (section 3.9.2.3).
 std::optional<Packet> tcp_reset_for(const Packet& packet, const IpView& view);
 
 }  // namespace penstock

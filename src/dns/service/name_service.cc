@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "net/system_socket.h"
 #include "packet/ip_view.h"
 
 namespace penstock::dns {
@@ -35,7 +36,8 @@ std::uint64_t NameService::client_of(const IpAddress& address) {
 }
 
 NameService::NameService(EventLoop& loop, Random& random, const LanNames& names, Settings settings)
-    : random_(&random),
+    : loop_(&loop),
+      random_(&random),
       settings_(std::move(settings)),
       zones_(settings_.zones, names),
       upstream_(loop,
@@ -115,6 +117,14 @@ bool NameService::on_packet(const Packet& packet) {
     ++counters_.packets;
     forwarder_.on_query(client, query);
   });
+  return true;
+}
+
+bool NameService::on_stream(net::FileDescriptor stream, const Endpoint& from, const Endpoint& to) {
+  if (!is_packet_address(to.address) || to.port != kPort) return false;
+  const auto number = number_of(from.address);
+  if (!number) return false;
+  streams_.add(std::make_unique<net::SystemSocket>(*loop_, std::move(stream)), *number);
   return true;
 }
 

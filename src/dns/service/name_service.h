@@ -80,6 +80,8 @@ class NameService {
   void listen(NameListeners listeners);
   // Whether the packet was one for the service: then nobody else answers it.
   bool on_packet(const Packet& packet);
+  // A connection to `to` that came without a listener; false: it is not of the service, or of nobody.
+  bool on_stream(net::FileDescriptor stream, const Endpoint& from, const Endpoint& to);
 
   // As Forwarder::set_servers.
   void set_servers(std::span<const Endpoint> servers) { forwarder_.set_servers(servers); }
@@ -98,6 +100,7 @@ class NameService {
   // Whose the address is; nothing, and it is counted, where it is nobody's.
   std::optional<std::uint64_t> number_of(const IpAddress& address);
 
+  EventLoop* loop_;
   Random* random_;
   Settings settings_;
   Counters counters_;

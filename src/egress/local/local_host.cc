@@ -22,12 +22,25 @@ LocalHost::LocalHost(router::Shard& shard)
 
 LocalHost::~LocalHost() { shard_->router().remove_port(id_); }
 
+Result<void> LocalHost::serve_streams(Random& random, LocalStreams::Serve serve) {
+  PENSTOCK_TRY(streams_, LocalStreams::create(shard_->loop(), kMostStreams, std::move(serve)));
+  TcpTerminator::Clients& clients = *this;
+  terminator_ =
+      std::make_unique<TcpTerminator>(shard_->loop(), random, TcpTerminator::Settings(), *streams_, clients);
+  streams_->set_events(terminator_->events());
+  return {};
+}
+
 void LocalHost::send(PacketBatch& batch) {
   PacketBatch answers;
-  for (const Packet& packet : batch) {
+  for (Packet& packet : batch) {
     const auto view = parse_ip(packet.bytes());
     if (!view) continue;  // the router let nothing else through
     if (service_ && service_(packet)) continue;
+    if (terminator_ && view->protocol == kProtocolTcp) {
+      terminator_->from_client(std::move(packet), *view);
+      continue;
+    }
     auto answer = echo_reply(packet, *view);
     const bool has_ports = view->protocol == kProtocolTcp || view->protocol == kProtocolUdp;
     if (!answer && has_ports && may_send_error()) {
@@ -42,6 +55,7 @@ void LocalHost::send(PacketBatch& batch) {
   }
   batch.clear();
   shard_->router().from_exit(id_, answers);
+  if (terminator_) terminator_->flush();
 }
 
 bool LocalHost::may_send_error() {

@@ -208,7 +208,8 @@ void compare(std::uint64_t seed) {
   Story by_sockets;
   {
     networks.enter(Networks::a);
-    SocketGateway gateway(runner.loop(), {.external4 = ip("203.0.113.2"), .external6 = ip("2001:db8:1::2"), .udp = {}});
+    SocketGateway gateway(runner.loop(), random,
+                          {.external4 = ip("203.0.113.2"), .external6 = ip("2001:db8:1::2"), .udp = {}});
     Translator translator(runner, gateway, gateway);
     by_sockets = play(translator, script4, script6, seed);
     EXPECT_EQ(gateway.counters().full, 0U);

@@ -1,7 +1,8 @@
 // Where a translator gets the outer ends of its mappings from, and who is told when one is gone.
 //
-// For UDP and echo, acquiring binds a real socket, so a mapped port is true: nobody else on the machine has it. A table
-// alone (tests, a packet device of its own address) hands out numbers.
+// For UDP and echo, acquiring binds a real socket, so a mapped port is true: nobody else on the machine has it. For TCP
+// it is a number in any case, since one port carries many connections. A table alone (tests, a packet device of its own
+// address) hands out numbers for all.
 //
 // Threads   those of the Nat.
 #pragma once
@@ -34,6 +35,11 @@ class ExternalPorts {
   virtual std::expected<Endpoint, NoPort> acquire(Transport transport, Family family, Binding binding) = 0;
   // The mapping is gone, and whatever stands for it (a socket, its conversations) goes with it.
   virtual void release(Transport transport, const Endpoint& external, Binding binding) = 0;
+  // A conversation of TCP between these two is forgotten: silent for too long, its owner or its outer end gone, its
+  // place needed. Told of each once and before release(), but not of those that the gateway itself reported
+  // (ExternalGateway::Inside::closed()); also of those between two members, which no gateway has seen. Whoever is told
+  // does not call the translator from inside.
+  virtual void ended(Transport /*transport*/, const Endpoint& /*external*/, const Endpoint& /*remote*/) {}
 
  protected:
   ~ExternalPorts() = default;

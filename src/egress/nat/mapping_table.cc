@@ -36,6 +36,9 @@ MappingTable::MappingTable(const router::SipKey& key, const Bounds& bounds, Exte
 }
 
 MappingTable::~MappingTable() {
+  for (const Flow& flow : flows_) {
+    if (flow.mapping != kNone) tell_end_of(flow);
+  }
   for (const Mapping& mapping : mappings_) {
     if (mapping.generation != 0 && !mapping.is_static)
       ports_->release(mapping.transport, mapping.external_end().endpoint(), binding_of(mapping));
@@ -167,7 +170,7 @@ MappingTable::Flow* MappingTable::open(SessionId owner, const End& inner, const 
 Binding MappingTable::add_static(const End& inner, const End& external) {
   while (const Mapping* former = find_inner(inner)) {
     PENSTOCK_ASSERT(!former->is_static);
-    remove_flow(flows_[former->first_flow]);
+    take_away(flows_[former->first_flow]);
   }
   PENSTOCK_ASSERT(find_external(external) == nullptr);
   Mapping& mapping = fill(take_mapping(), inner, external);
@@ -177,7 +180,7 @@ Binding MappingTable::add_static(const End& inner, const End& external) {
 
 void MappingTable::remove_static(Binding binding) {
   PENSTOCK_ASSERT(find(binding) != nullptr && mappings_[binding.index].is_static);
-  while (mappings_[binding.index].first_flow != kNone) remove_flow(flows_[mappings_[binding.index].first_flow]);
+  while (mappings_[binding.index].first_flow != kNone) take_away(flows_[mappings_[binding.index].first_flow]);
   remove_mapping(binding.index);
 }
 
@@ -185,6 +188,7 @@ MappingTable::Flow* MappingTable::open_flow(const Mapping& mapping, SessionId ow
                                             Duration timeout, TimePoint now) {
   const Binding binding = binding_of(mapping);
   if (Flow* over = flow_with(binding.index, remote)) {
+    tell_end_of(*over);  // what begins is another conversation
     leave_slot(*over);
     set_timeout(*over, timeout);
     seen(*over, now);
@@ -234,7 +238,7 @@ void MappingTable::seen(Flow& flow, TimePoint now) {
 
 void MappingTable::close_all(SessionId session) {
   for (Index owner = find_owner(session); owner != kNone; owner = find_owner(session))
-    remove_flow(flows_[owners_[owner].oldest]);
+    take_away(flows_[owners_[owner].oldest]);
 }
 
 void MappingTable::close_external(const IpAddress& external) {
@@ -244,8 +248,27 @@ void MappingTable::close_external(const IpAddress& external) {
       return i < mappings_.size() && mappings_[i].generation != 0 && !mappings_[i].is_static &&
              mappings_[i].family == external.family() && mappings_[i].external == bits;
     };
-    while (concerns()) remove_flow(flows_[mappings_[i].first_flow]);
+    while (concerns()) take_away(flows_[mappings_[i].first_flow]);
   }
+}
+
+bool MappingTable::end_flow(const Mapping& mapping, const End& remote) {
+  Flow* flow = flow_with(index_of(mapping), remote);
+  if (flow == nullptr) return false;
+  remove_flow(*flow);
+  return true;
+}
+
+void MappingTable::tell_end_of(const Flow& flow) {
+  const Mapping& mapping = mappings_[flow.mapping];
+  if (mapping.transport != Transport::tcp) return;
+  const End remote{flow.remote, flow.remote_port, mapping.transport, mapping.family};
+  ports_->ended(mapping.transport, mapping.external_end().endpoint(), remote.endpoint());
+}
+
+void MappingTable::take_away(Flow& flow) {
+  tell_end_of(flow);
+  remove_flow(flow);
 }
 
 void MappingTable::remove_flow(Flow& flow) {
@@ -321,7 +344,7 @@ void MappingTable::make_room(SessionId opener) {
     loser = who_has_most(own);
   }
   if (loser == kNone) return;
-  remove_flow(flows_[owners_[loser].oldest]);
+  take_away(flows_[owners_[loser].oldest]);
   ++displaced_;
 }
 
@@ -333,7 +356,7 @@ MappingTable::Index MappingTable::who_has_most(Index preferred) const {
 bool MappingTable::displace_mapping(SessionId opener) {
   const std::size_t before = mapping_count_;
   for (int i = 0; i < kMostDisplacedFlows && flow_count_ != 0 && mapping_count_ == before; ++i) {
-    remove_flow(flows_[owners_[who_has_most(find_owner(opener))].oldest]);
+    take_away(flows_[owners_[who_has_most(find_owner(opener))].oldest]);
     ++displaced_;
   }
   return mapping_count_ < before;
@@ -373,7 +396,7 @@ bool MappingTable::expire(TimePoint now, std::size_t most) {
     if (++steps > most) return true;
     Flow& flow = flows_[first];
     if (is_over(flow, now)) {
-      remove_flow(flow);
+      take_away(flow);
     } else {
       leave_slot(flow);
       const std::int64_t before = done_tick_;

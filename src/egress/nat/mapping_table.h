@@ -13,6 +13,9 @@
 //             longest. At the bound of all it is the owner who has most flows that loses one so, the opener before
 //             others with as many; where all outer ends are taken, some more, until one is free. So nobody loses a flow
 //             to somebody who has more of them.
+// TCP         the end of each of its flows is told to ExternalPorts::ended(), once, unless that itself said so
+//             (end_flow()), and with the destructor at the latest. So their remote ends are true, not those of a wider
+//             filter.
 // Memory      64 bytes a mapping, 64 a flow, 32 an owner, and 4 to 8 for each of their buckets: some 150 bytes
 //             for a client's conversation with one other, 184 with 100 000 of them (bench/micro), since tables double
 //             as they fill. They go when they are empty.
@@ -130,7 +133,10 @@ class MappingTable {
   void remove_static(Binding binding);
   // A packet of `flow` passes.
   void seen(Flow& flow, TimePoint now);
+  // Where it is shorter than before, what is over is taken away later.
   void set_timeout(Flow& flow, Duration timeout) { flow.timeout_seconds = seconds_of(timeout); }
+  // Whoever stands outside says that it is over, so that is not told. False where there is none.
+  bool end_flow(const Mapping& mapping, const End& remote);
   // All that has its outer end at `external`, an address that is gone, but static ones. Looks at each mapping.
   void close_external(const IpAddress& external);
   // All that a session has, because it has ended.
@@ -172,6 +178,8 @@ class MappingTable {
 
   Flow* flow_with(Index mapping, const End& remote);
   Flow* add_flow(Index mapping, const End& remote, Duration timeout, TimePoint now);
+  void tell_end_of(const Flow& flow);
+  void take_away(Flow& flow);
   void remove_flow(Flow& flow);
   void remove_mapping(Index mapping);
   Index take_mapping();

@@ -255,6 +255,224 @@ TEST_F(MappingTableTest, AStaticMappingStaysWithoutFlowsAndBelongsToWhoeverUsesI
   EXPECT_EQ(ports_.held(), 0U);
 }
 
+// ---- the ends of TCP ----
+
+class EndsOfTcpTest : public MappingTableTest {
+ protected:
+  static End tcp(const Endpoint& endpoint) { return End::of(endpoint, Transport::tcp); }
+  static End own(std::uint16_t port) { return tcp({ip("10.100.0.2"), port}); }
+  static End server(std::uint16_t port = 443) { return tcp({ip("198.51.100.9"), port}); }
+  using Told = std::vector<std::pair<Endpoint, Endpoint>>;
+
+  // Returns between whom it is, as it is told of.
+  static std::pair<Endpoint, Endpoint> open(MappingTable& table, std::uint16_t port, const End& remote, TimePoint now) {
+    const auto* mapping = table.find_inner(own(port));
+    if (mapping != nullptr) {
+      table.open_flow(*mapping, kAlice, remote, kTimeout, now);
+    } else {
+      table.open(kAlice, own(port), remote, kTimeout, now);
+    }
+    return {table.find_inner(own(port))->external_end().endpoint(), remote.endpoint()};
+  }
+};
+
+TEST_F(EndsOfTcpTest, AreToldOfHoweverAConversationGoes) {
+  MappingTable table = this->table({.flows = 100, .flows_of_owner = 3});
+  Told expected{open(table, 1, server(1), clock_.now())};
+  open(table, 1, server(2), clock_.now());
+  clock_.advance(1s);
+  open(table, 2, server(), clock_.now());
+  EXPECT_TRUE(ports_.told.empty());
+  const auto last = open(table, 3, server(), clock_.now());
+  EXPECT_EQ(ports_.told, expected) << "displaced";
+  clock_.advance(kTimeout - 1s);
+  table.seen(*table.find_flow(*table.find_inner(own(3)), server(), clock_.now()), clock_.now());
+  clock_.advance(3s);
+  table.expire(clock_.now());
+  EXPECT_EQ(ports_.told.size(), 3U) << "over";
+  EXPECT_EQ(table.flows(), 1U);
+  table.close_all(kAlice);
+  ASSERT_EQ(ports_.told.size(), 4U) << "forgotten";
+  EXPECT_EQ(ports_.told[3], last);
+  open(table, 4, server(), clock_.now());
+  table.close_external(ip("192.0.2.1"));
+  EXPECT_EQ(ports_.told.size(), 5U) << "without an address";
+  EXPECT_EQ(ports_.held(), 0U);
+}
+
+TEST_F(EndsOfTcpTest, AreToldOfWithTheForwardThatGoesOrComesAndWithTheTable) {
+  const Endpoint outside{ip("192.0.2.1"), 2222};
+  ports_.forwards.insert(outside);
+  std::pair<Endpoint, Endpoint> last;
+  {
+    MappingTable table = this->table();
+    Told expected{open(table, 22, server(), clock_.now())};
+    const Binding forward = table.add_static(own(22), tcp(outside));
+    EXPECT_EQ(ports_.told, expected);
+    open(table, 22, server(), clock_.now());
+    table.remove_static(forward);
+    expected.emplace_back(outside, server().endpoint());
+    EXPECT_EQ(ports_.told, expected);
+    last = open(table, 1, server(), clock_.now());
+  }
+  ASSERT_EQ(ports_.told.size(), 3U);
+  EXPECT_EQ(ports_.told[2], last);
+  EXPECT_EQ(ports_.held(), 0U);
+}
+
+TEST_F(EndsOfTcpTest, AreToldOfBeforeAnotherBetweenTheSameTwoBegins) {
+  MappingTable table = this->table();
+  const auto first = open(table, 1, server(), clock_.now());
+  clock_.advance(kTimeout);
+  EXPECT_EQ(open(table, 1, server(), clock_.now()), first);
+  EXPECT_EQ(ports_.told, Told{first});
+  EXPECT_EQ(table.flows(), 1U);
+}
+
+TEST_F(EndsOfTcpTest, AreNotToldToWhoSaidSoNorThoseOfUdp) {
+  MappingTable table = this->table();
+  open(table, 1, server(1), clock_.now());
+  open(table, 1, server(2), clock_.now());
+  EXPECT_FALSE(table.end_flow(*table.find_inner(own(1)), server(3)));
+  EXPECT_TRUE(table.end_flow(*table.find_inner(own(1)), server(1)));
+  EXPECT_EQ(table.flows(), 1U);
+  EXPECT_TRUE(table.end_flow(*table.find_inner(own(1)), server(2)));
+  EXPECT_EQ(table.find_inner(own(1)), nullptr);
+  EXPECT_EQ(ports_.held(), 0U);
+  table.open(kAlice, inner(1), remote(), kTimeout, clock_.now());
+  table.close_all(kAlice);
+  EXPECT_TRUE(ports_.told.empty());
+}
+
+// Each conversation that was begun, with all that is known of it: what the table finds, and whose end it tells.
+struct Conversations {
+  struct One {
+    SessionId owner;
+    TimePoint last_seen;
+    Duration timeout{};
+    bool is_over(TimePoint now) const { return now - last_seen >= timeout; }
+  };
+  using Ends = std::pair<Endpoint, Endpoint>;
+  std::map<Ends, One> all;
+};
+
+// With so little room that many are displaced, of which none can be foretold here, but that each is told.
+TEST_F(EndsOfTcpTest, AnySequenceOfCallsTellsOfEachOnceUnlessItWasSaid) {
+  SeededRandom random(21);
+  StandInPorts ports({ip("192.0.2.1"), ip("192.0.2.2")}, 40000, 40009);
+  const auto dice = [&](std::uint32_t sides) { return random.next32() % sides; };
+  for (int run = 0; run < 40; ++run) {
+    Conversations model;
+    std::optional<MappingTable> table(std::in_place, router::SipKey{1, 2},
+                                      MappingTable::Bounds{.flows = 60, .flows_of_owner = 25}, ports, clock_.now());
+    const Endpoint outside{ip("192.0.2.1"), 2222};
+    ports.forwards = {outside};
+    Binding forward;
+    // Takes out what has been told of, of which each is one that `may_go` speaks of.
+    const auto hear = [&](auto may_go) {
+      for (const auto& ends : std::exchange(ports.told, {})) {
+        const auto found = model.all.find(ends);
+        ASSERT_NE(found, model.all.end()) << "told twice, or of nothing";
+        ASSERT_TRUE(may_go(ends, found->second));
+        model.all.erase(found);
+      }
+    };
+    const auto nothing = [](const auto&, const auto&) { return false; };
+    for (int step = 0; step < 2000; ++step) {
+      const auto port = static_cast<std::uint16_t>(dice(30));
+      const SessionId owner{.slot = port % 3U, .generation = 1};
+      const End from = own(port);
+      const End to = server(static_cast<std::uint16_t>(dice(6)));
+      const TimePoint now = clock_.now();
+      const auto* mapping = table->find_inner(from);
+      const auto ends = mapping == nullptr ? Conversations::Ends{}
+                                           : Conversations::Ends{mapping->external_end().endpoint(), to.endpoint()};
+      auto* flow = mapping == nullptr ? nullptr : table->find_flow(*mapping, to, now);
+      const auto known = model.all.find(ends);
+      ASSERT_EQ(flow != nullptr, known != model.all.end() && !known->second.is_over(now)) << run << ":" << step;
+      switch (dice(20)) {
+        default: {
+          if (flow != nullptr) {
+            table->seen(*flow, now);
+            known->second.last_seen = now;
+            if (dice(4) == 0) {
+              table->set_timeout(*flow, 10 * kTimeout);
+              known->second.timeout = 10 * kTimeout;
+            }
+            break;
+          }
+          const auto before = table->displaced();
+          if (mapping != nullptr) flow = table->open_flow(*mapping, owner, to, kTimeout, now);
+          if (flow == nullptr) flow = table->open(owner, from, to, kTimeout, now);
+          const bool displaced = table->displaced() != before;
+          hear([&](const auto& told, const auto& one) { return displaced || (told == ends && one.is_over(now)); });
+          if (flow == nullptr) break;  // there is no outer end
+          mapping = table->find_inner(from);
+          const Conversations::Ends fresh{mapping->external_end().endpoint(), to.endpoint()};
+          ASSERT_TRUE(model.all.emplace(fresh, Conversations::One{owner, now, kTimeout}).second);
+          break;
+        }
+        case 0: {
+          // One of UDP, which takes room and is never told of.
+          const End datagrams = inner(port);
+          const auto before = table->displaced();
+          if (table->find_inner(datagrams) == nullptr) table->open(owner, datagrams, remote(), kTimeout, now);
+          const bool displaced = table->displaced() != before;
+          hear([&](const auto&, const auto&) { return displaced; });
+          break;
+        }
+        case 1: clock_.advance(std::chrono::seconds(dice(200))); break;
+        case 2: clock_.advance(std::chrono::milliseconds(dice(3000))); break;
+        case 3:
+          while (table->expire(now, 1 + dice(50))) {
+          }
+          hear([&](const auto&, const auto& one) { return one.is_over(now); });
+          for (const auto& [left, one] : model.all) ASSERT_FALSE(one.is_over(now - 2s)) << "and not told of";
+          break;
+        case 4:
+        case 5:
+          if (mapping != nullptr) {
+            ASSERT_EQ(table->end_flow(*mapping, to), known != model.all.end());
+            if (known != model.all.end()) model.all.erase(known);
+          }
+          hear(nothing);
+          break;
+        case 6:
+          if (dice(8) != 0) break;
+          table->close_all(owner);
+          hear([&](const auto&, const auto& one) { return one.owner == owner; });
+          for (const auto& [left, one] : model.all) ASSERT_NE(one.owner, owner);
+          break;
+        case 7:
+          if (dice(8) != 0) break;
+          table->close_external(ip("192.0.2.2"));
+          hear([&](const auto& told, const auto&) { return told.first.address == ip("192.0.2.2"); });
+          for (const auto& [left, one] : model.all) ASSERT_NE(left.first.address, ip("192.0.2.2"));
+          break;
+        case 8:
+          if (dice(8) != 0) break;
+          if (!forward) {
+            const auto* former = table->find_inner(own(0));
+            const Endpoint was = former == nullptr ? Endpoint{} : former->external_end().endpoint();
+            forward = table->add_static(own(0), tcp(outside));
+            hear([&](const auto& told, const auto&) { return told.first == was; });
+          } else {
+            table->remove_static(std::exchange(forward, {}));
+            hear([&](const auto& told, const auto&) { return told.first == outside; });
+          }
+          break;
+      }
+      ASSERT_TRUE(ports.told.empty());
+      ASSERT_EQ(ports.held(), table->mappings() - (forward ? 1U : 0U));
+      ASSERT_LE(model.all.size(), table->flows());
+    }
+    table.reset();
+    hear([](const auto&, const auto&) { return true; });
+    ASSERT_TRUE(model.all.empty());
+    ASSERT_EQ(ports.held(), 0U);
+  }
+}
+
 // ---- against a naive model ----
 
 struct Model {

@@ -2,6 +2,8 @@
 
 #include "base/result.h"
 #include "packet/checksum.h"
+#include "packet/super_packet.h"
+#include "packet/tcp_segment.h"
 #include "router/flow_key.h"
 
 namespace penstock::egress {
@@ -12,11 +14,24 @@ constexpr std::size_t kIcmpHeader = 8;
 Endpoint source_of(const IpView& view, const TransportEnds& ends) { return {view.source, ends.source}; }
 Endpoint destination_of(const IpView& view, const TransportEnds& ends) { return {view.destination, ends.destination}; }
 
+std::uint8_t tcp_flags(const Packet& packet, const TranslationView& at) { return packet.bytes()[at.offset + 13U]; }
+
+// What opens a connection, what answers to that, and what only whoever has heard of one says.
+bool is_syn(std::uint8_t flags) { return (flags & (kTcpSyn | kTcpAck | kTcpRst)) == kTcpSyn; }
+bool is_syn_ack(std::uint8_t flags) { return (flags & (kTcpSyn | kTcpAck | kTcpRst)) == (kTcpSyn | kTcpAck); }
+bool acknowledges(std::uint8_t flags) { return (flags & (kTcpAck | kTcpRst)) == kTcpAck; }
+
+// What the inner end of a forward says to who asked in vain.
+bool is_refusal(const Packet& packet, const TranslationView& at, const MappingTable::Mapping* mapping) {
+  return at.ends.transport == Transport::tcp && mapping != nullptr && mapping->is_static &&
+         (tcp_flags(packet, at) & kTcpRst) != 0;
+}
+
 // An ICMP error about something that is translated: where the packet that it quotes begins, and whose it is.
 struct QuotedView {
   std::size_t icmp = 0;       // of the ICMP header, from the start of the packet
   std::size_t quoted = 0;     // of the quoted packet
-  std::size_t transport = 0;  // of the quoted packet's own UDP or ICMP header, from the start of the quoted
+  std::size_t transport = 0;  // of the quoted packet's own UDP, TCP or ICMP header, from the start of the quoted
   Transport kind = Transport::udp;
   Endpoint source{};       // of the quoted packet
   Endpoint destination{};  // of the quoted packet
@@ -25,6 +40,7 @@ struct QuotedView {
 std::optional<Transport> transport_of_quoted(const router::FlowKey& key) {
   switch (key.protocol) {
     case kProtocolUdp: return Transport::udp;
+    case kProtocolTcp: return Transport::tcp;
     case kProtocolIcmp:
     case kProtocolIcmp6: return Transport::echo;
     default: return std::nullopt;
@@ -86,23 +102,32 @@ void translate_error(Packet& packet, const QuotedView& at, Side outer_side, cons
 }  // namespace
 
 Nat::Nat(const router::SipKey& key, const Settings& settings, ExternalPorts& ports, TimePoint now)
-    : settings_(settings), table_(key, settings.bounds, ports, now) {}
+    : settings_(settings), table_(key, settings.bounds, ports, now) {
+  PENSTOCK_ASSERT(settings.tcp_transitory_timeout <= settings.tcp_timeout);
+}
 
 Nat::End Nat::as_filtered(End remote) const {
+  if (settings_.filtering == Filtering::address_and_port || remote.transport == Transport::tcp) return remote;
   if (settings_.filtering == Filtering::none) remote.address = {};
-  if (settings_.filtering != Filtering::address_and_port) remote.port = 0;
+  remote.port = 0;
   return remote;
 }
 
 bool Nat::is_outer_end(const Endpoint& to, std::uint8_t protocol) const {
-  return protocol == kProtocolUdp && table_.find_external(End::of(to, Transport::udp)) != nullptr;
+  if (protocol != kProtocolUdp && protocol != kProtocolTcp) return false;
+  const Transport transport = protocol == kProtocolUdp ? Transport::udp : Transport::tcp;
+  return table_.find_external(End::of(to, transport)) != nullptr;
 }
 
-std::expected<Nat::Outbound, NatDrop> Nat::translate_outbound(Packet& packet, const IpView& view, TimePoint now) {
-  const auto at = translation_of(packet.bytes(), view);
+void Nat::end_flow(const Endpoint& external, const Endpoint& remote) {
+  const auto* mapping = table_.find_external(End::of(external, Transport::tcp));
+  if (mapping != nullptr) table_.end_flow(*mapping, End::of(remote, Transport::tcp));
+}
+
+std::expected<Nat::Outbound, NatDrop> Nat::translate_outbound(Packet& packet, const IpView& view,
+                                                              const std::optional<TranslationView>& at, TimePoint now) {
   if (!at) return error_outbound(packet, view, now);
   const Transport transport = at->ends.transport;
-  if (transport == Transport::tcp) return std::unexpected(NatDrop::not_translatable);
   // An answer to an echo that came in has the asker's identifier, and one mapping's at that.
   if (at->echo_reply) return std::unexpected(NatDrop::not_translatable);
 
@@ -113,8 +138,8 @@ std::expected<Nat::Outbound, NatDrop> Nat::translate_outbound(Packet& packet, co
   MappingTable::Flow* flow = mapping == nullptr ? nullptr : table_.find_flow(*mapping, filtered, now);
   if (flow != nullptr) {
     table_.seen(*flow, now);
-  } else {
-    if (!may_begin(packet.source, now)) return std::unexpected(NatDrop::flow_rate);
+  } else if (!is_refusal(packet, *at, mapping)) {
+    if (const auto refused = may_not_open(packet, view, *at, mapping, now)) return std::unexpected(*refused);
     const Duration timeout = timeout_of(transport);
     if (mapping != nullptr) flow = table_.open_flow(*mapping, packet.source, filtered, timeout, now);
     if (flow == nullptr) flow = table_.open(packet.source, inner, filtered, timeout, now);
@@ -133,11 +158,25 @@ bool Nat::may_begin(SessionId session, TimePoint now) {
                                         2 * settings_.flow_rate);
 }
 
+std::optional<NatDrop> Nat::may_not_open(const Packet& packet, const IpView& view, const TranslationView& at,
+                                         const MappingTable::Mapping* mapping, TimePoint now) {
+  if (at.ends.transport == Transport::tcp) {
+    const std::uint8_t flags = tcp_flags(packet, at);
+    const bool from_forward = mapping != nullptr && mapping->is_static;
+    if (!is_syn(flags) && !(from_forward && is_syn_ack(flags))) return NatDrop::no_connection;
+    // Behind extension headers nobody looks for it.
+    if (at.offset == view.header_size) {
+      const auto tcp = transport_of(packet.bytes(), view);
+      if (!tcp || !has_good_checksums(packet, *tcp)) return NatDrop::malformed;
+    }
+  }
+  return may_begin(packet.source, now) ? std::nullopt : std::optional(NatDrop::flow_rate);
+}
+
 std::expected<Nat::Inbound, NatDrop> Nat::translate_inbound(Packet& packet, const IpView& view, TimePoint now) {
   const auto at = translation_of(packet.bytes(), view);
   if (!at) return error_inbound(packet, view, now);
   const Transport transport = at->ends.transport;
-  if (transport == Transport::tcp) return std::unexpected(NatDrop::not_translatable);
   // Who is asked for an echo is the machine that has the outer address, and that is none of ours.
   if (transport == Transport::echo && !at->echo_reply) return std::unexpected(NatDrop::no_mapping);
 
@@ -146,8 +185,12 @@ std::expected<Nat::Inbound, NatDrop> Nat::translate_inbound(Packet& packet, cons
   const End remote = as_filtered(End::of(source_of(view, at->ends), transport));
   if (MappingTable::Flow* flow = table_.find_flow(*mapping, remote, now)) {
     table_.seen(*flow, now);
+    if (transport == Transport::tcp && acknowledges(tcp_flags(packet, *at)))
+      table_.set_timeout(*flow, settings_.tcp_timeout);
   } else if (!mapping->is_static) {
     return std::unexpected(NatDrop::filtered);
+  } else if (transport == Transport::tcp && !is_syn(tcp_flags(packet, *at))) {
+    return std::unexpected(NatDrop::no_connection);
   }
   rewrite(packet, *at, Side::destination, mapping->inner_end().endpoint());
   return Inbound{.binding = table_.binding_of(*mapping), .owner = table_.owner_of(*mapping)};

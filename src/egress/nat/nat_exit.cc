@@ -4,9 +4,19 @@
 
 #include "packet/hop_limit.h"
 #include "packet/super_packet.h"
+#include "packet/tcp_segment.h"
 #include "router/flow_key.h"
 
 namespace penstock::egress {
+namespace {
+
+// And no extension header, behind which one might stand that says otherwise.
+bool is_whole(const IpView& view) {
+  return !view.fragment && (view.family == Family::ipv4 || view.protocol == kProtocolTcp ||
+                            view.protocol == kProtocolUdp || view.protocol == kProtocolIcmp6);
+}
+
+}  // namespace
 
 NatExit::NatExit(router::Shard& shard, const Settings& settings, const Keys& keys, ExitPolicy policy,
                  ExternalGateway& gateway, ExternalPorts& ports)
@@ -41,19 +51,24 @@ void NatExit::expire() {
 
 void NatExit::send(PacketBatch& batch) {
   coalescer_.coalesce(batch);
-  for (Packet& packet : batch) send_one(std::move(packet));
+  for (Packet& packet : batch) put_together(std::move(packet));
   batch.clear();
   flush();
 }
 
-void NatExit::send_one(Packet&& one) {
+void NatExit::put_together(Packet&& one) {
+  const IpView view = parse_ip(std::as_const(one).bytes()).value();
   const TimePoint now = shard_->loop().now();
-  auto whole = fragments_.add(std::move(one), parse_ip(std::as_const(one).bytes()).value(), now);
-  if (!whole) return;
-  Packet& packet = *whole;
-  const IpView view = parse_ip(std::as_const(packet).bytes()).value();
+  // Nearly all are whole, and need not be moved for being told so.
+  if (is_whole(view)) return send_one(std::move(one), view, now);
+  if (auto whole = fragments_.add(std::move(one), view, now))
+    send_one(*std::move(whole), parse_ip(std::as_const(*whole).bytes()).value(), now);
+}
+
+void NatExit::send_one(Packet&& packet, const IpView& view, TimePoint now) {
   const std::size_t segments = segments_of(packet);
-  const Denied denied = judge(packet, view);
+  const auto at = translation_of(std::as_const(packet).bytes(), view);
+  const Denied denied = judge(packet, view, at);
   // Asked second: the policy lets nearly all of them go on.
   const bool only_back = denied != Denied::nothing && denied != Denied::rule && may_come_back(packet, view);
   if (denied != Denied::nothing && !only_back) {
@@ -64,12 +79,13 @@ void NatExit::send_one(Packet&& one) {
     counters_.hop_limit += segments;
     return tell(errors_.time_exceeded(packet));
   }
-  const auto outbound = nat_.translate_outbound(packet, view, now);
+  const auto outbound = nat_.translate_outbound(packet, view, at, now);
   if (!outbound) {
     count(outbound.error(), segments);
     if (outbound.error() == NatDrop::not_translatable) tell(errors_.unreachable(packet, Unreachable::prohibited));
     if (outbound.error() == NatDrop::no_port || outbound.error() == NatDrop::no_outside)
       tell(errors_.unreachable(packet, Unreachable::network));
+    if (outbound.error() == NatDrop::no_connection) tell(tcp_reset_for(packet, view));
     return;
   }
   if (outbound->hairpin) return come_in(std::move(packet), parse_ip(std::as_const(packet).bytes()).value());
@@ -80,7 +96,11 @@ void NatExit::send_one(Packet&& one) {
   outbound_.push_back({std::move(packet), outbound->binding});
 }
 
-Denied NatExit::judge(const Packet& packet, const IpView& view) {
+Denied NatExit::judge(const Packet& packet, const IpView& view, const std::optional<TranslationView>& at) const {
+  if (at && at->ends.transport != Transport::echo) {
+    const std::uint8_t protocol = at->ends.transport == Transport::udp ? kProtocolUdp : kProtocolTcp;
+    return policy_.check(protocol, view.destination, at->ends.destination).reason;
+  }
   const auto upper = upper_layer(packet.bytes(), view);
   const auto ports = ports_of(packet.bytes(), view);
   const std::uint8_t protocol = upper ? upper->protocol : view.protocol;
@@ -123,12 +143,57 @@ bool NatExit::is_from_inside(const IpView& view) const {
 
 void NatExit::come_in(Packet&& packet, const IpView& view) {
   const std::size_t segments = segments_of(packet);
-  if (const auto inbound = nat_.translate_inbound(packet, view, shard_->loop().now()); !inbound)
-    return count(inbound.error(), segments);
+  if (const auto inbound = nat_.translate_inbound(packet, view, shard_->loop().now()); !inbound) {
+    count(inbound.error(), segments);
+    if (inbound.error() == NatDrop::no_connection) reset(packet, view);
+    return;
+  }
   // From here on it is nobody's of the members: what comes by an exit has no session as its source.
   packet.source = {};
   inbound_.push_back(std::move(packet));
 }
+
+// To whoever spoke to a forward: from outside, or a member, who speaks from an outer end of ours.
+void NatExit::reset(const Packet& packet, const IpView& view) {
+  auto answer = tcp_reset_for(packet, view);
+  if (!answer) return;
+  const IpView back = parse_ip(std::as_const(*answer).bytes()).value();
+  const Ports ports = ports_of(std::as_const(*answer).bytes(), back).value();
+  if (nat_.is_outer_end({back.destination, ports.destination}, kProtocolTcp)) return come_in(*std::move(answer), back);
+  const auto* forward = nat_.table().find_external(MappingTable::End::of({back.source, ports.source}, Transport::tcp));
+  outbound_.push_back({*std::move(answer), nat_.table().binding_of(*forward)});
+}
+
+// ---- credit ----
+
+router::PortId NatExit::way_to(const Endpoint& external, Transport transport) const {
+  const auto* mapping = nat_.table().find_external(MappingTable::End::of(external, transport));
+  return mapping == nullptr ? router::PortId{}
+                            : shard_->router().routes().find(mapping->inner_end().endpoint().address);
+}
+
+router::Port* NatExit::port_here(router::PortId id) const {
+  return id.shard == shard_->index() ? shard_->router().port(id) : nullptr;
+}
+
+std::size_t NatExit::credit(const Endpoint& external, Transport transport) {
+  const router::Port* port = port_here(way_to(external, transport));
+  return port == nullptr ? SIZE_MAX : port->credit();
+}
+
+router::PortId NatExit::wait_for_credit(const Endpoint& external, Transport transport, router::CreditWaiter& waiter) {
+  const router::PortId id = way_to(external, transport);
+  router::Port* port = port_here(id);
+  if (port == nullptr) return {};
+  port->wait_for_credit(waiter);
+  return id;
+}
+
+void NatExit::cancel_wait(router::PortId id, router::CreditWaiter& waiter) {
+  if (router::Port* port = port_here(id)) port->cancel_wait(waiter);
+}
+
+// ---- drops ----
 
 void NatExit::count(NatDrop drop, std::uint64_t packets) {
   switch (drop) {
@@ -137,6 +202,7 @@ void NatExit::count(NatDrop drop, std::uint64_t packets) {
     case NatDrop::no_port: counters_.no_port += packets; break;
     case NatDrop::no_outside: counters_.no_outside += packets; break;
     case NatDrop::flow_rate: counters_.flow_rate += packets; break;
+    case NatDrop::no_connection: counters_.no_connection += packets; break;
     case NatDrop::no_mapping:
     case NatDrop::filtered: counters_.unasked += packets; break;
   }

@@ -11,6 +11,10 @@
 // Spoofed      whoever comes from outside has no address from inside: what is routed elsewhere than here (subnets,
 //              sites, the gateway's inner address) is no source of theirs. The system drops its own and loopback's.
 // Hop limit    this is the router between the members and the internet, so one is taken off each way.
+// No connection  what is TCP of a connection that nobody knows is answered with a RST in the name of whom it was for
+//              (RFC 9293 section 3.10.7.1), so that its sender need not find out by waiting: to members, and to whoever
+//              speaks to a forward. To outer ends of others it is dropped in silence (RFC 5382 REQ-4).
+// Credit       of a client is that of the port behind the route to its inner end, where that is on this shard.
 // ICMP         whoever is refused is told so, as a router would (router/icmp_errors.h): forbidden, time exceeded, no
 //              outer end left, a protocol that is not translated.
 //
@@ -33,6 +37,8 @@
 #include "packet/coalesce.h"
 #include "packet/reassembly.h"
 #include "router/icmp_errors.h"
+#include "router/port.h"
+#include "router/port_id.h"
 #include "router/shard.h"
 
 namespace penstock::egress {
@@ -63,7 +69,8 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
     std::uint64_t unasked = 0;  // to nobody, or from somebody who was not spoken to; errors about what nobody said
     std::uint64_t spoofed = 0;  // from outside, with an address from inside
     std::uint64_t hop_limit = 0;
-    std::uint64_t flow_rate = 0;  // of clients that begin too much
+    std::uint64_t flow_rate = 0;      // of clients that begin too much
+    std::uint64_t no_connection = 0;  // TCP of connections that nobody knows
   };
 
   NatExit(router::Shard& shard, const Settings& settings, const Keys& keys, ExitPolicy policy, ExternalGateway& gateway,
@@ -90,12 +97,20 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
   const Reassembler::Losses& fragment_losses() const { return fragments_.losses(); }
 
  private:
-  void send_one(Packet&& packet);
-  Denied judge(const Packet& packet, const IpView& view);
+  void put_together(Packet&& one);
+  void send_one(Packet&& packet, const IpView& view, TimePoint now);
+  Denied judge(const Packet& packet, const IpView& view, const std::optional<TranslationView>& at) const;
   bool may_come_back(const Packet& packet, const IpView& view) const;
   void from_outside(PacketBatch& batch) override;
+  void closed(const Endpoint& external, const Endpoint& remote) override { nat_.end_flow(external, remote); }
+  std::size_t credit(const Endpoint& external, Transport transport) override;
+  router::PortId wait_for_credit(const Endpoint& external, Transport transport, router::CreditWaiter& waiter) override;
+  void cancel_wait(router::PortId port, router::CreditWaiter& waiter) override;
+  router::PortId way_to(const Endpoint& external, Transport transport) const;
+  router::Port* port_here(router::PortId id) const;
   bool is_from_inside(const IpView& view) const;
   void come_in(Packet&& packet, const IpView& view);
+  void reset(const Packet& packet, const IpView& view);
   void count(NatDrop drop, std::uint64_t packets);
   void tell(std::optional<Packet> error);
   void flush();

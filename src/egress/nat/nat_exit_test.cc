@@ -22,8 +22,10 @@ class Member final : public router::Port {
     for (Packet& packet : batch) packets.push_back(std::move(packet));
     batch.clear();
   }
-  std::size_t credit() const override { return 1 << 20; }
+  std::size_t credit() const override { return room; }
+  void grant() { grant_credit(); }
   PacketBatch packets;
+  std::size_t room = std::size_t{1} << 20;
 };
 
 class RecordingGateway final : public ExternalGateway {
@@ -46,10 +48,17 @@ class RecordingGateway final : public ExternalGateway {
     inside_->from_outside(batch);
     EXPECT_TRUE(batch.empty());
   }
+  Inside& inside() { return *inside_; }
   PacketBatch sent;
 
  private:
   Inside* inside_ = nullptr;
+};
+
+class Waiter final : public router::CreditWaiter {
+ public:
+  void on_credit() override { ++told; }
+  int told = 0;
 };
 
 // Packets of members have a hop limit of 64, so those that have passed have 63.
@@ -185,9 +194,112 @@ TEST_F(NatExitTest, FragmentsGoOutAsTheWholeThatTheyAre) {
 }
 
 TEST_F(NatExitTest, WhatIsNotTranslatedIsToldAtOnce) {
-  send(tcp_packet(alices_, server_));
+  send(test::ip_packet("10.100.0.2", "93.184.216.34", "a tunnel", 47));
   EXPECT_EQ(told(), std::pair(3, 13));
   EXPECT_EQ(exit_.counters().not_translatable, 1U);
+}
+
+TEST_F(NatExitTest, AConnectionGoesOutAndItsAnswersComeBack) {
+  send(tcp_segment(alices_, server_, kTcpSyn));
+  ASSERT_EQ(gateway_.sent.size(), 1U);
+  EXPECT_TRUE(same_bytes(gateway_.sent[0], hopped(tcp_segment(outer_, server_, kTcpSyn))));
+  gateway_.arrives(tcp_segment(server_, outer_, kTcpSyn | kTcpAck));
+  ASSERT_EQ(alice_.packets.size(), 1U);
+  EXPECT_TRUE(same_bytes(alice_.packets[0], hopped(tcp_segment(server_, alices_, kTcpSyn | kTcpAck))));
+}
+
+// The RST that a segment with an acknowledgement of 0 is owed.
+void expect_reset(const Packet& packet, const Endpoint& from, const Endpoint& to) {
+  const IpView view = parse_ip(packet.bytes()).value();
+  EXPECT_EQ(view.source, from.address);
+  EXPECT_EQ(view.destination, to.address);
+  const auto reset = parse_tcp(packet.bytes(), view);
+  ASSERT_TRUE(reset);
+  EXPECT_EQ(reset->source, from.port);
+  EXPECT_EQ(reset->destination, to.port);
+  EXPECT_EQ(reset->flags, kTcpRst);
+}
+
+TEST_F(NatExitTest, WhatBelongsToNoConnectionIsResetUnlessItIsARstItself) {
+  send(tcp_packet(alices_, server_));
+  ASSERT_EQ(alice_.packets.size(), 1U);
+  expect_reset(alice_.packets[0], server_, alices_);
+  send(tcp_segment(alices_, server_, kTcpRst));
+  Packet bad = tcp_packet(alices_, server_);
+  bad.mutable_bytes().back() ^= 1;
+  send(std::move(bad));
+  EXPECT_EQ(alice_.packets.size(), 1U);
+  EXPECT_EQ(exit_.counters().no_connection, 3U);
+  EXPECT_TRUE(gateway_.sent.empty());
+
+  send(tcp_segment(alices_, server_, kTcpSyn));
+  gateway_.arrives(tcp_packet(end("93.184.216.35:53"), outer_));
+  EXPECT_EQ(exit_.counters().unasked, 1U) << "a stranger is told nothing";
+  EXPECT_EQ(gateway_.sent.size(), 1U);
+}
+
+TEST_F(NatExitTest, WhoeverSpeaksToAForwardOfAConnectionThatNobodyKnowsIsToldSo) {
+  const Endpoint outside = end("192.0.2.1:2222");
+  exit_.forward(Transport::tcp, outside, alices_);
+  gateway_.arrives(tcp_packet(server_, outside));
+  ASSERT_EQ(gateway_.sent.size(), 1U);
+  expect_reset(gateway_.sent[0], outside, server_);
+  gateway_.arrives(tcp_segment(server_, outside, kTcpRst));
+  EXPECT_EQ(gateway_.sent.size(), 1U);
+
+  // A member by way of its own outer end.
+  send(tcp_segment(bobs_, outside, kTcpSyn), kBob);
+  EXPECT_EQ(alice_.packets.size(), 1U);
+  send(tcp_packet(bobs_, outside), kBob);
+  ASSERT_EQ(bob_.packets.size(), 1U);
+  expect_reset(bob_.packets[0], outside, bobs_);
+  EXPECT_EQ(gateway_.sent.size(), 1U);
+  EXPECT_EQ(exit_.counters().no_connection, 3U);
+}
+
+TEST_F(NatExitTest, AConnectionToAMembersForwardThatNobodyServesIsRefusedAtOnce) {
+  const Endpoint outside = end("192.0.2.1:2222");
+  exit_.forward(Transport::tcp, outside, alices_);
+  send(tcp_segment(bobs_, outside, kTcpSyn), kBob);
+  send(tcp_segment(alices_, outer_, kTcpRst | kTcpAck));
+  ASSERT_EQ(bob_.packets.size(), 1U);
+  EXPECT_TRUE(same_bytes(bob_.packets[0], hopped(tcp_segment(outside, bobs_, kTcpRst | kTcpAck))));
+}
+
+TEST_F(NatExitTest, WhatTheGatewaySaysIsOverIsForgotten) {
+  send(tcp_segment(alices_, server_, kTcpSyn));
+  gateway_.inside().closed(outer_, server_);
+  EXPECT_EQ(exit_.nat().table().flows(), 0U);
+  EXPECT_EQ(ports_.held(), 0U);
+  EXPECT_TRUE(ports_.told.empty());
+  gateway_.inside().closed(outer_, server_);  // again
+}
+
+TEST_F(NatExitTest, TheCreditOfAnOuterEndIsThatOfThePortBehindIt) {
+  ExternalGateway::Inside& inside = gateway_.inside();
+  send(tcp_segment(alices_, server_, kTcpSyn));
+  alice_.room = 5000;
+  EXPECT_EQ(inside.credit(outer_, Transport::tcp), 5000U);
+  EXPECT_EQ(inside.credit(outer_, Transport::udp), SIZE_MAX) << "nobody has that";
+  Waiter waiter;
+  Waiter other;
+  const router::PortId at = inside.wait_for_credit(outer_, Transport::tcp, waiter);
+  EXPECT_EQ(shard_.router().port(at), &alice_);
+  EXPECT_EQ(inside.wait_for_credit(outer_, Transport::tcp, other), at);
+  inside.cancel_wait(at, other);
+  alice_.grant();
+  EXPECT_EQ(waiter.told, 1);
+  EXPECT_EQ(other.told, 0);
+
+  EXPECT_FALSE(inside.wait_for_credit(end("192.0.2.1:40500"), Transport::tcp, waiter));
+  inside.cancel_wait({}, waiter);
+  shard_.router().remove_port(at);
+  EXPECT_EQ(inside.credit(outer_, Transport::tcp), SIZE_MAX) << "whoever is gone is waited for by nobody";
+  EXPECT_FALSE(inside.wait_for_credit(outer_, Transport::tcp, waiter));
+  inside.cancel_wait(at, waiter);
+  auto routes = shard_.router().routes();
+  shard_.router().set_routes(routes.with(Prefix::host(alices_.address), {.shard = 1, .slot = 0, .generation = 1}));
+  EXPECT_EQ(inside.credit(outer_, Transport::tcp), SIZE_MAX) << "of another shard nothing is known";
 }
 
 TEST_F(NatExitTest, WithoutAnOuterEndTheNetworkIsUnreachable) {

@@ -6,6 +6,7 @@
 
 #include "packet/checksum.h"
 #include "packet/super_packet.h"
+#include "packet/tcp_segment.h"
 #include "test/support/packets.h"
 
 namespace penstock::egress {
@@ -35,12 +36,17 @@ inline Packet udp_packet(const Endpoint& from, const Endpoint& to, std::string_v
                        kProtocolUdp, 6);
 }
 
-inline Packet tcp_packet(const Endpoint& from, const Endpoint& to, std::string_view payload = "data") {
+inline Packet tcp_segment(const Endpoint& from, const Endpoint& to, std::uint8_t flags, std::string_view payload = "") {
   std::string text = be16_text(from.port) + be16_text(to.port) + std::string(16, '\0') + std::string(payload);
   text[12] = 0x50;
-  text[13] = 0x10;
+  text[13] = static_cast<char>(flags);
   return with_checksum(test::ip_packet(from.address.to_string(), to.address.to_string(), text, kProtocolTcp),
                        kProtocolTcp, 16);
+}
+
+// With ACK, as in the midst of a connection.
+inline Packet tcp_packet(const Endpoint& from, const Endpoint& to, std::string_view payload = "data") {
+  return tcp_segment(from, to, kTcpAck, payload);
 }
 
 inline Packet echo_packet(const IpAddress& from, const IpAddress& to, std::uint16_t identifier, bool reply = false) {

@@ -45,6 +45,30 @@ class NatTest : public testing::TestWithParam<Family> {
   std::expected<Nat::Inbound, NatDrop> in(Packet& packet) {
     return nat_->translate_inbound(packet, parse_ip(packet.bytes()).value(), clock_.now());
   }
+  // Of TCP, without payload: why it goes no further, if it does not.
+  std::optional<NatDrop> says(const Endpoint& from, const Endpoint& to, std::uint8_t flags, SessionId owner = kAlice) {
+    Packet packet = tcp_segment(from, to, flags);
+    const auto outbound = out(packet, owner);
+    if (outbound) return std::nullopt;
+    EXPECT_TRUE(same_bytes(packet, tcp_segment(from, to, flags)));
+    return outbound.error();
+  }
+  std::optional<NatDrop> hears(const Endpoint& from, const Endpoint& to, std::uint8_t flags) {
+    Packet packet = tcp_segment(from, to, flags);
+    const auto inbound = in(packet);
+    if (inbound) return std::nullopt;
+    EXPECT_TRUE(same_bytes(packet, tcp_segment(from, to, flags)));
+    return inbound.error();
+  }
+  // Opens a connection and returns the outer end that it has.
+  Endpoint opened(const Endpoint& from, const Endpoint& to, SessionId owner = kAlice) {
+    Packet packet = tcp_segment(from, to, kTcpSyn);
+    EXPECT_TRUE(out(packet, owner));
+    const IpView view = parse_ip(packet.bytes()).value();
+    const Endpoint outer{view.source, ports_of(packet.bytes(), view)->source};
+    EXPECT_TRUE(same_bytes(packet, tcp_segment(outer, to, kTcpSyn)));
+    return outer;
+  }
   // Sends and returns the outer end that it was sent from.
   Endpoint sent(const Endpoint& from, const Endpoint& to, SessionId owner = kAlice) {
     Packet packet = udp_packet(from, to);
@@ -221,15 +245,216 @@ TEST_P(NatTest, WhenASessionEndsItsConversationsDo) {
 }
 
 TEST_P(NatTest, WhatItDoesNotTranslateIsDroppedUnchanged) {
-  Packet tcp = tcp_packet(at_.alice, at_.server);
-  EXPECT_EQ(out(tcp).error(), NatDrop::not_translatable);
-  EXPECT_TRUE(same_bytes(tcp, tcp_packet(at_.alice, at_.server)));
   Packet reply = echo_packet(at_.alice.address, at_.server.address, 7, true);
   EXPECT_EQ(out(reply).error(), NatDrop::not_translatable);
   ports_.refuse = true;
   Packet udp = udp_packet(at_.alice, at_.server);
   EXPECT_EQ(out(udp).error(), NatDrop::no_outside);
   EXPECT_TRUE(same_bytes(udp, udp_packet(at_.alice, at_.server)));
+}
+
+// ---- TCP ----
+
+TEST_P(NatTest, AConnectionBeginsByASynAloneAndThenEverythingOfItPasses) {
+  for (const int flags :
+       std::initializer_list<int>{kTcpAck, kTcpSyn | kTcpAck, kTcpSyn | kTcpRst, kTcpRst, kTcpFin | kTcpAck, 0})
+    EXPECT_EQ(says(at_.alice, at_.server, static_cast<std::uint8_t>(flags)), NatDrop::no_connection) << flags;
+  EXPECT_EQ(nat_->table().flows(), 0U);
+  const Endpoint outer = opened(at_.alice, at_.server);
+  EXPECT_EQ(outer.address, at_.outer);
+  Packet answer = tcp_segment(at_.server, outer, kTcpSyn | kTcpAck);
+  const auto inbound = in(answer);
+  ASSERT_TRUE(inbound);
+  EXPECT_EQ(inbound->owner, kAlice);
+  EXPECT_TRUE(same_bytes(answer, tcp_segment(at_.server, at_.alice, kTcpSyn | kTcpAck)));
+  Packet data = tcp_packet(at_.alice, at_.server);
+  ASSERT_TRUE(out(data));
+  EXPECT_TRUE(same_bytes(data, tcp_packet(outer, at_.server)));
+  EXPECT_EQ(says(at_.alice, at_.other_host, kTcpAck), NatDrop::no_connection) << "to somebody else";
+}
+
+TEST_P(NatTest, OfTcpOnlyWhoWasSpokenToMayAnswerHoweverWideTheFilterIs) {
+  for (const auto filtering : {Nat::Filtering::address_and_port, Nat::Filtering::address, Nat::Filtering::none}) {
+    filter(filtering);
+    const Endpoint outer = opened(at_.alice, at_.server);
+    EXPECT_EQ(opened(at_.alice, at_.other_host), outer);
+    for (const std::uint8_t flags : {kTcpSyn, kTcpAck}) {
+      EXPECT_EQ(hears(at_.server, outer, flags), std::nullopt);
+      EXPECT_EQ(hears(at_.other_host, outer, flags), std::nullopt);
+      EXPECT_EQ(hears(at_.other_port, outer, flags), NatDrop::filtered);
+    }
+  }
+}
+
+TEST_P(NatTest, WithoutAnAnswerAConnectionIsForgottenAfterFourMinutesAndWithOneAfterTwoHoursAndFour) {
+  const Endpoint outer = opened(at_.alice, at_.server);
+  clock_.advance(4min - 1s);
+  EXPECT_EQ(says(at_.alice, at_.server, kTcpSyn), std::nullopt) << "again";
+  clock_.advance(4min - 1s);
+  EXPECT_EQ(hears(at_.server, outer, kTcpRst | kTcpAck), std::nullopt) << "this is no answer that it would live by";
+  clock_.advance(4min);
+  EXPECT_EQ(hears(at_.server, outer, kTcpAck), NatDrop::filtered);
+  EXPECT_EQ(says(at_.alice, at_.server, kTcpAck), NatDrop::no_connection);
+
+  EXPECT_EQ(opened(at_.alice, at_.server), outer);
+  EXPECT_EQ(ports_.told.size(), 1U) << "of the former, whose place this one has";
+  EXPECT_EQ(hears(at_.server, outer, kTcpSyn | kTcpAck), std::nullopt);
+  for (int i = 0; i < 3; ++i) {
+    clock_.advance(2h + 4min - 1s);
+    while (nat_->expire(clock_.now())) {
+    }
+    EXPECT_EQ(i % 2 == 0 ? says(at_.alice, at_.server, kTcpAck) : hears(at_.server, outer, kTcpAck), std::nullopt);
+  }
+  clock_.advance(2h + 4min + 2s);
+  while (nat_->expire(clock_.now())) {
+  }
+  EXPECT_EQ(nat_->table().flows(), 0U);
+  ASSERT_EQ(ports_.told.size(), 2U);
+  EXPECT_EQ(ports_.told[1], std::pair(outer, at_.server));
+}
+
+TEST_P(NatTest, NeitherFinNorRstEndsAConnection) {
+  const Endpoint outer = opened(at_.alice, at_.server);
+  EXPECT_EQ(hears(at_.server, outer, kTcpSyn | kTcpAck), std::nullopt);
+  EXPECT_EQ(hears(at_.server, outer, kTcpFin | kTcpAck), std::nullopt);
+  EXPECT_EQ(says(at_.alice, at_.server, kTcpFin | kTcpAck), std::nullopt);
+  EXPECT_EQ(hears(at_.server, outer, kTcpRst), std::nullopt);
+  EXPECT_EQ(says(at_.alice, at_.server, kTcpAck), std::nullopt);
+}
+
+TEST_P(NatTest, WhoeverEndsConnectionsOutsideSaysWhenOneIsOverAndIsNotToldSo) {
+  const Endpoint outer = opened(at_.alice, at_.server);
+  opened(at_.alice, at_.other_host);
+  sent(at_.alice, at_.server);
+  const Endpoint of_udp = sent(at_.bob, at_.server, kBob);
+  nat_->end_flow(outer, at_.other_port);  // with whom there is none
+  nat_->end_flow(of_udp, at_.server);     // who has one of UDP
+  EXPECT_EQ(nat_->table().flows(), 4U);
+  nat_->end_flow(outer, at_.server);
+  EXPECT_EQ(says(at_.alice, at_.server, kTcpAck), NatDrop::no_connection);
+  EXPECT_EQ(says(at_.alice, at_.other_host, kTcpAck), std::nullopt);
+  EXPECT_EQ(ports_.held(), 3U);
+  nat_->end_flow(outer, at_.other_host);
+  EXPECT_EQ(ports_.held(), 2U) << "with the last the outer end goes";
+  EXPECT_TRUE(ports_.told.empty());
+}
+
+TEST_P(NatTest, ASynWithABadChecksumOpensNothing) {
+  Packet bad = tcp_segment(at_.alice, at_.server, kTcpSyn);
+  bad.mutable_bytes().back() ^= 1;  // the urgent pointer
+  EXPECT_EQ(out(bad).error(), NatDrop::malformed);
+  EXPECT_EQ(nat_->table().flows(), 0U);
+  Packet partial = tcp_segment(at_.alice, at_.server, kTcpSyn);
+  write_partial_checksum(partial.mutable_bytes(), transport_of(partial.bytes()).value());
+  partial.offload.needs_checksum = true;
+  EXPECT_TRUE(out(partial));
+}
+
+TEST_P(NatTest, WhatASessionBeginsOfTcpCountsAsMuchAsWhatItBeginsOfUdp) {
+  nat_.emplace(router::SipKey{1, 2}, Nat::Settings{.bounds = {}, .flow_rate = 3}, ports_, clock_.now());
+  for (std::uint16_t i = 1; i <= 6; ++i) EXPECT_EQ(says({at_.alice.address, i}, at_.server, kTcpSyn), std::nullopt);
+  EXPECT_EQ(says({at_.alice.address, 7}, at_.server, kTcpSyn), NatDrop::flow_rate);
+  EXPECT_EQ(says({at_.alice.address, 7}, at_.server, kTcpAck), NatDrop::no_connection) << "which begins nothing";
+  EXPECT_EQ(says({at_.alice.address, 6}, at_.server, kTcpAck), std::nullopt);
+}
+
+TEST_P(NatTest, AConnectionToAForwardBelongsToWhoAnswersIt) {
+  const Endpoint outside{at_.outer, 2222};
+  ports_.forwards.insert(outside);
+  nat_->forward(Transport::tcp, outside, at_.alice);
+  for (int i = 0; i < 2; ++i) {
+    Packet asked = tcp_segment(at_.other_host, outside, kTcpSyn);
+    ASSERT_TRUE(in(asked));
+    EXPECT_TRUE(same_bytes(asked, tcp_segment(at_.other_host, at_.alice, kTcpSyn)));
+    EXPECT_EQ(nat_->table().flows(), 0U) << "nobody has answered";
+  }
+  EXPECT_EQ(hears(at_.other_host, outside, kTcpAck), NatDrop::no_connection);
+  EXPECT_EQ(hears(at_.other_host, outside, kTcpSyn | kTcpAck), NatDrop::no_connection);
+  EXPECT_EQ(says(at_.alice, at_.other_host, kTcpAck), NatDrop::no_connection);
+
+  Packet answered = tcp_segment(at_.alice, at_.other_host, kTcpSyn | kTcpAck);
+  ASSERT_TRUE(out(answered));
+  EXPECT_TRUE(same_bytes(answered, tcp_segment(outside, at_.other_host, kTcpSyn | kTcpAck)));
+  EXPECT_EQ(nat_->table().flows_of(kAlice), 1U);
+  EXPECT_EQ(hears(at_.other_host, outside, kTcpAck), std::nullopt);
+  EXPECT_EQ(says(at_.alice, at_.other_host, kTcpAck), std::nullopt);
+  EXPECT_EQ(hears(at_.server, outside, kTcpAck), NatDrop::no_connection);
+  clock_.advance(2h);
+  EXPECT_EQ(hears(at_.other_host, outside, kTcpAck), std::nullopt);
+
+  nat_->forget(kAlice);
+  ASSERT_EQ(ports_.told.size(), 1U);
+  EXPECT_EQ(ports_.told[0], std::pair(outside, at_.other_host));
+  EXPECT_EQ(says(at_.alice, at_.other_host, kTcpAck), NatDrop::no_connection);
+}
+
+TEST_P(NatTest, WhoDoesNotServeWhatAForwardBringsSaysSoAndNothingIsRemembered) {
+  const Endpoint outside{at_.outer, 2222};
+  nat_->forward(Transport::tcp, outside, at_.alice);
+  EXPECT_EQ(hears(at_.other_host, outside, kTcpSyn), std::nullopt);
+  Packet refused = tcp_segment(at_.alice, at_.other_host, kTcpRst | kTcpAck);
+  const auto outbound = out(refused);
+  ASSERT_TRUE(outbound);
+  EXPECT_FALSE(outbound->hairpin);
+  EXPECT_TRUE(same_bytes(refused, tcp_segment(outside, at_.other_host, kTcpRst | kTcpAck)));
+  EXPECT_EQ(nat_->table().flows(), 0U);
+  Packet error =
+      error_packet(at_.alice.address, at_.other_host.address, tcp_segment(at_.other_host, at_.alice, kTcpSyn));
+  EXPECT_TRUE(out(error)) << "or in the other way";
+}
+
+TEST_P(NatTest, AMemberReachesAnothersForwardAndBothHaveAFlow) {
+  const Endpoint outside{at_.outer, 2222};
+  ports_.forwards.insert(outside);
+  nat_->forward(Transport::tcp, outside, at_.alice);
+  EXPECT_TRUE(nat_->is_outer_end(outside, kProtocolTcp));
+  EXPECT_FALSE(nat_->is_outer_end(outside, kProtocolUdp));
+  const auto goes = [&](const Endpoint& from, const Endpoint& to, int flags, SessionId owner) {
+    Packet packet = tcp_segment(from, to, static_cast<std::uint8_t>(flags));
+    const auto outbound = out(packet, owner);
+    EXPECT_TRUE(outbound && outbound->hairpin) << flags;
+    EXPECT_TRUE(in(packet)) << flags;
+    return packet;
+  };
+  const Packet asked = goes(at_.bob, outside, kTcpSyn, kBob);
+  const IpView view = parse_ip(asked.bytes()).value();
+  const Endpoint bobs{view.source, ports_of(asked.bytes(), view)->source};
+  EXPECT_TRUE(same_bytes(asked, tcp_segment(bobs, at_.alice, kTcpSyn)));
+  EXPECT_TRUE(nat_->is_outer_end(bobs, kProtocolTcp));
+  EXPECT_TRUE(
+      same_bytes(goes(at_.alice, bobs, kTcpSyn | kTcpAck, kAlice), tcp_segment(outside, at_.bob, kTcpSyn | kTcpAck)));
+  goes(at_.bob, outside, kTcpAck, kBob);
+  EXPECT_EQ(nat_->table().flows_of(kAlice), 1U);
+  EXPECT_EQ(nat_->table().flows_of(kBob), 1U);
+  clock_.advance(2h);
+  goes(at_.alice, bobs, kTcpAck, kAlice);
+  goes(at_.bob, outside, kTcpAck, kBob);
+
+  Packet to_dynamic = tcp_segment({at_.alice.address, 7}, bobs, kTcpSyn);
+  ASSERT_TRUE(out(to_dynamic));
+  EXPECT_EQ(in(to_dynamic).error(), NatDrop::filtered) << "with that one Bob has not spoken";
+}
+
+TEST_P(NatTest, ErrorsAboutTcpPassBothWaysWhereItHasAFlow) {
+  const Endpoint outer = opened(at_.alice, at_.server);
+  for (const std::size_t quoted : {28U, 48U, 1000U}) {
+    if (!outer.address.is_v4() && quoted < 48) continue;
+    Packet in_error = error_packet(at_.router, outer.address, tcp_packet(outer, at_.server), quoted);
+    const auto inbound = in(in_error);
+    ASSERT_TRUE(inbound) << quoted;
+    EXPECT_EQ(inbound->owner, kAlice);
+    EXPECT_TRUE(
+        same_bytes(in_error, error_packet(at_.router, at_.alice.address, tcp_packet(at_.alice, at_.server), quoted)));
+    Packet out_error = error_packet(at_.alice.address, at_.server.address, tcp_packet(at_.server, at_.alice), quoted);
+    ASSERT_TRUE(out(out_error));
+    EXPECT_TRUE(
+        same_bytes(out_error, error_packet(outer.address, at_.server.address, tcp_packet(at_.server, outer), quoted)));
+  }
+  Packet unsent = error_packet(at_.router, outer.address, tcp_packet(outer, at_.other_host));
+  EXPECT_EQ(in(unsent).error(), NatDrop::filtered);
+  clock_.advance(4min);
+  Packet late = error_packet(at_.router, outer.address, tcp_packet(outer, at_.server));
+  EXPECT_EQ(in(late).error(), NatDrop::filtered) << "and none of them has kept it alive";
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, NatTest, testing::Values(Family::ipv4, Family::ipv6),

@@ -1,4 +1,4 @@
-// Ports out of thin air, for tests of what stands above them.
+// Ports out of thin air, and somebody inside who waits for nobody, for tests of what stands above and below them.
 #pragma once
 
 #include <map>
@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "base/result.h"
+#include "egress/nat/external_gateway.h"
 #include "egress/nat/external_ports.h"
 
 namespace penstock::egress {
 
-// Hands out [first, last] of each address in turn and asserts that each is given back once, by whom it was given to.
+// Hands out [first, last] of each address in turn and asserts that each is given back once, by whom it was given to,
+// and that nobody speaks of one afterwards.
 class StandInPorts final : public ExternalPorts {
  public:
   StandInPorts(std::vector<IpAddress> addresses, std::uint16_t first, std::uint16_t last)
@@ -46,8 +48,16 @@ class StandInPorts final : public ExternalPorts {
     pools_[{transport, external.address.family()}].second.push_back(external);
   }
 
+  void ended(Transport transport, const Endpoint& external, const Endpoint& remote) override {
+    PENSTOCK_ASSERT(transport == Transport::tcp);
+    PENSTOCK_ASSERT(held_.contains({transport, external}) || forwards.contains(external));
+    told.emplace_back(external, remote);
+  }
+
   std::size_t held() const { return held_.size(); }
   bool refuse = false;
+  std::set<Endpoint> forwards;                           // which are none of these
+  std::vector<std::pair<Endpoint, Endpoint>> told = {};  // outer and remote ends of what ended
 
  private:
   std::vector<IpAddress> addresses_;
@@ -55,6 +65,17 @@ class StandInPorts final : public ExternalPorts {
   std::uint16_t last_;
   std::map<std::pair<Transport, Family>, std::pair<std::size_t, std::vector<Endpoint>>> pools_;
   std::map<std::pair<Transport, Endpoint>, Binding> held_;
+};
+
+class StandInInside : public ExternalGateway::Inside {
+ public:
+  void closed(const Endpoint&, const Endpoint&) override {}
+  std::size_t credit(const Endpoint&, Transport) override { return SIZE_MAX; }
+  router::PortId wait_for_credit(const Endpoint&, Transport, router::CreditWaiter&) override { return {}; }
+  void cancel_wait(router::PortId, router::CreditWaiter&) override {}
+
+ protected:
+  ~StandInInside() = default;
 };
 
 }  // namespace penstock::egress

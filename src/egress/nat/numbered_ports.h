@@ -15,8 +15,8 @@
 //
 // Always true   no end is held twice; every number of the range can come; nothing comes where all are held
 //               (numbered_ports_test.cc). Releasing what is not held, or by another, is a bug.
-// Memory        12 bytes a number, of each transport and family from the first time that it is asked for: 1.5 MB for
-//               UDP and echo of one address.
+// Memory        12 bytes a number, of each transport and family from the first time that it is asked for: 2.3 MB for
+//               UDP, TCP and echo of one address.
 // Ownership     borrows random.
 // Threads       one.
 #pragma once

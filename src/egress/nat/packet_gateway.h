@@ -14,6 +14,8 @@
 // Whole       what comes in fragments is put together (RFC 4787 REQ-14), since only the first has ports. IPv6 that came
 //             in fragments from its sender goes out in fragments again, of 1280 bytes: no router on the way may cut it
 //             (RFC 8200 section 5). IPv4 is cut by whoever needs it smaller.
+// TCP         passes as everything else does: no connection ends here, so nothing is said of one that is over, nobody's
+//             credit is asked for, and what is remembered of it goes with its timeouts.
 // Offloads    super-packets and partial checksums go to the device as they are; it cuts what it does not take whole.
 // Ownership   borrows loop, device and random, which outlive it; Inside from start() to stop().
 // Threads     its loop's.

@@ -84,6 +84,37 @@ TEST(Rewrite, APartialChecksumIsUpdatedAsTheSumThatItIs) {
   }
 }
 
+// As a kernel makes them and as the router believes them: each segment is as if it had been made with that end.
+TEST(Rewrite, ASuperPacketOfTcpIsRewrittenForAllItsSegments) {
+  for (const auto& [inner, remote, outer] :
+       {std::tuple("10.100.0.2:1000", "198.51.100.9:443", "192.0.2.1:40000"),
+        std::tuple("[fd00::2]:1000", "[2001:db8:5::9]:443", "[2001:db8::1]:40000")}) {
+    const auto super_packet = [](const Endpoint& from, const Endpoint& to) {
+      Packet packet = tcp_packet(from, to, std::string(3501, 'x'));
+      const TransportView at = transport_of(packet.bytes()).value();
+      write_partial_checksum(packet.mutable_bytes(), at);
+      packet.offload = {.gso = gso_of(at), .needs_checksum = true, .segment_size = 1000};
+      return packet;
+    };
+    const auto expect_segments = [](Packet packet, Packet expected) {
+      EXPECT_TRUE(check_offload(packet.bytes(), parse_ip(packet.bytes()).value(), packet.offload));
+      PacketBatch segments;
+      PacketBatch all;
+      segment(std::move(packet), segments);
+      segment(std::move(expected), all);
+      ASSERT_EQ(segments.size(), 4U);
+      ASSERT_EQ(all.size(), 4U);
+      for (std::size_t i = 0; i < all.size(); ++i) EXPECT_TRUE(same_bytes(segments[i], all[i])) << i;
+    };
+    Packet out = super_packet(end(inner), end(remote));
+    rewrite(out, view_of(out), Side::source, end(outer));
+    expect_segments(std::move(out), super_packet(end(outer), end(remote)));
+    Packet in = super_packet(end(remote), end(outer));
+    rewrite(in, view_of(in), Side::destination, end(inner));
+    expect_segments(std::move(in), super_packet(end(remote), end(inner)));
+  }
+}
+
 TEST(Rewrite, AUdpPacketWithoutAChecksumStaysWithoutOne) {
   Packet packet = udp_packet(end("10.100.0.2:1000"), end("198.51.100.9:53"));
   store_be16(&packet.mutable_bytes()[26], 0);

@@ -66,11 +66,27 @@ struct SocketGateway::End {
   }
 };
 
-SocketGateway::SocketGateway(EventLoop& loop, const Settings& settings) : loop_(&loop), settings_(settings) {}
+SocketGateway::SocketGateway(EventLoop& loop, Random& random, const Settings& settings)
+    : loop_(&loop), settings_(settings), tcp_(loop, random, tcp_settings(settings)) {}
 
 SocketGateway::~SocketGateway() { *alive_ = false; }
 
+TcpGateway::Settings SocketGateway::tcp_settings(const Settings& settings) {
+  TcpGateway::Settings tcp{.streams = {.external4 = settings.external4,
+                                       .external6 = settings.external6,
+                                       .most_streams = settings.most_sockets,
+                                       .peek_offset = settings.peek_offset},
+                           .terminator = settings.tcp,
+                           .forwarded = settings.forwarded_tcp};
+  if (settings.may_send)
+    tcp.streams.may_connect = [may_send = settings.may_send](const Endpoint& to) {
+      return may_send(kProtocolTcp, to.address, to.port);
+    };
+  return tcp;
+}
+
 Result<void> SocketGateway::start(Inside& inside) {
+  PENSTOCK_TRY_VOID(tcp_.start(inside));
   inside_ = &inside;
   return {};
 }
@@ -78,12 +94,14 @@ Result<void> SocketGateway::start(Inside& inside) {
 void SocketGateway::set_external(const std::optional<IpAddress>& v4, const std::optional<IpAddress>& v6) {
   settings_.external4 = v4;
   settings_.external6 = v6;
+  tcp_.set_external(v4, v6);
 }
 
 std::expected<Endpoint, NoPort> SocketGateway::acquire(Transport transport, Family family, Binding binding) {
+  if (transport == Transport::tcp) return tcp_.acquire(family, binding);
   const auto& address = family == Family::ipv4 ? settings_.external4 : settings_.external6;
-  if (!address || transport == Transport::tcp) return std::unexpected(NoPort::none);
-  if (count_ >= settings_.most_sockets) return std::unexpected(NoPort::all_taken);
+  if (!address) return std::unexpected(NoPort::none);
+  if (sockets() >= settings_.most_sockets) return std::unexpected(NoPort::all_taken);
   const Endpoint any_port{*address, 0};
   ErrorCode refusal{};
   const auto made_of = [&](auto socket) -> std::unique_ptr<End> {
@@ -113,15 +131,31 @@ void SocketGateway::put(Binding binding, std::unique_ptr<End> end) {
   PENSTOCK_ASSERT(!ends_[binding.index]);
   ends_[binding.index] = std::move(end);
   ++count_;
+  share_sockets();
   arm(binding.index);
 }
 
-void SocketGateway::release(Transport, const Endpoint&, Binding binding) { close(binding); }
+void SocketGateway::share_sockets() {
+  tcp_.set_most_streams(settings_.most_sockets - std::min(count_, settings_.most_sockets));
+}
+
+void SocketGateway::release(Transport transport, const Endpoint& external, Binding binding) {
+  transport == Transport::tcp ? tcp_.release(external, binding) : close(binding);
+}
+
+void SocketGateway::ended(Transport transport, const Endpoint& external, const Endpoint& remote) {
+  if (transport == Transport::tcp) tcp_.ended(external, remote);
+}
+
+void SocketGateway::close_forward(Transport transport, Binding binding) {
+  transport == Transport::tcp ? tcp_.close_forward(binding) : close(binding);
+}
 
 void SocketGateway::close(Binding binding) {
   PENSTOCK_ASSERT(end_of(binding) != nullptr);
   ends_[binding.index].reset();
   --count_;
+  share_sockets();
   while (!ends_.empty() && !ends_.back()) ends_.pop_back();
 }
 
@@ -139,7 +173,9 @@ void SocketGateway::send_outbound(std::vector<OutboundPacket>& batch) {
     std::size_t last = first + 1;
     while (last < packets.size() && packets[last].binding == packets[first].binding) ++last;
     const auto run = packets.subspan(first, last - first);
-    if (End* end = end_of(packets[first].binding); end != nullptr && inside_ != nullptr) {
+    if (send_tcp(run)) {
+      // They are on their way.
+    } else if (End* end = end_of(packets[first].binding); end != nullptr && inside_ != nullptr) {
       send_run(*end, run);
     } else {
       counters_.closed += run.size();
@@ -147,7 +183,18 @@ void SocketGateway::send_outbound(std::vector<OutboundPacket>& batch) {
     first = last;
   }
   batch.clear();
+  tcp_.flush();
   deliver();
+}
+
+// False: they are no connection's. What is of one binding is of one transport, but for errors about it.
+bool SocketGateway::send_tcp(std::span<OutboundPacket> run) {
+  if (inside_ == nullptr || end_of(run.front().binding) != nullptr) return false;
+  for (OutboundPacket& one : run) {
+    const IpView view = parse_ip(std::as_const(one.packet).bytes()).value();
+    if (!tcp_.send(std::move(one.packet), view)) ++counters_.closed;
+  }
+  return true;
 }
 
 void SocketGateway::send_run(End& end, std::span<OutboundPacket> run) {

@@ -1,9 +1,11 @@
-// The outside as sockets of this machine: a UDP socket for each mapped port, a ping socket for each mapped identifier.
+// The outside as sockets of this machine: a UDP socket for each mapped port, a ping socket for each mapped identifier, a
+// TCP socket for each connection (tcp_gateway.h).
 // It takes no privilege, no route and no rule; to its machine the gateway is a program like any other.
 //
 //   Nat --acquire()--> a socket is bound: its port is the outer end          release() --> it is closed
 //   out: packet --> payload, hop limit, traffic class, DF --> sendmmsg, whole super-packets
 //   in:  recvmmsg --> payload --> packet to the outer end --> Inside
+//   TCP: ended here, and goes on as a stream
 //   ICMP errors that the system keeps for a socket --> ICMP errors to the outer end --> Inside; so are refusals of
 //   the system itself (too big, no route, forbidden)
 //
@@ -21,10 +23,13 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
+#include "base/random.h"
 #include "egress/nat/external_gateway.h"
+#include "egress/nat/tcp_gateway.h"
 #include "net/ping_socket.h"
 #include "net/udp_socket.h"
 
@@ -43,7 +48,10 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
     net::UdpOptions udp;
     // Asked once more of each packet, right before it is sent; none: all may go.
     std::function<bool(std::uint8_t protocol, const IpAddress& to, std::uint16_t port)> may_send;
-    std::size_t most_sockets = 16'384;  // each takes a descriptor and a port of the machine
+    std::size_t most_sockets = 16'384;  // of all kinds; each takes a descriptor and a port of the machine
+    std::vector<std::uint16_t> forwarded_tcp{};  // the ports of forwards
+    SocketStreams::PeekOffset peek_offset = SocketStreams::PeekOffset::automatic;
+    TcpTerminator::Settings tcp{};
   };
   struct Counters {
     std::uint64_t full = 0;       // packets that a socket had no room for
@@ -54,32 +62,42 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
     std::uint64_t closed = 0;     // packets whose mapping has gone meanwhile
   };
 
-  SocketGateway(EventLoop& loop, const Settings& settings);
+  SocketGateway(EventLoop& loop, Random& random, const Settings& settings);
   ~SocketGateway() override;
 
   Result<void> start(Inside& inside) override;
   void send_outbound(std::vector<OutboundPacket>& batch) override;
   // Ends keep their ports; nothing goes in or out.
-  void stop() override { inside_ = nullptr; }
+  void stop() override {
+    inside_ = nullptr;
+    tcp_.stop();
+  }
 
   std::expected<Endpoint, NoPort> acquire(Transport transport, Family family, Binding binding) override;
   void release(Transport transport, const Endpoint& external, Binding binding) override;
+  void ended(Transport transport, const Endpoint& external, const Endpoint& remote) override;
 
   // Where ends that are acquired from now on are bound.
   void set_external(const std::optional<IpAddress>& v4, const std::optional<IpAddress>& v6);
   // The port of a forward, which is configured and stays until it is closed.
   void open_forward(net::UdpSocket socket, Binding binding);
-  void close_forward(Binding binding) { close(binding); }
+  void open_forward(ForwardListener listener, Binding binding) { tcp_.open_forward(std::move(listener), binding); }
+  void close_forward(Transport transport, Binding binding);
 
   const Counters& counters() const { return counters_; }
   const Settings& settings() const { return settings_; }
-  std::size_t sockets() const { return count_; }
+  std::size_t sockets() const { return count_ + tcp_.streams(); }
+  // Null before start().
+  const TcpTerminator* tcp() const { return tcp_.terminator(); }
 
  private:
   struct End;
 
+  static TcpGateway::Settings tcp_settings(const Settings& settings);
   void put(Binding binding, std::unique_ptr<End> end);
+  void share_sockets();
   void close(Binding binding);
+  bool send_tcp(std::span<OutboundPacket> run);
   void send_run(End& end, std::span<OutboundPacket> run);
   void read_turn(std::uint32_t index);
   bool may_read() const { return segments_left_ != 0 && bytes_left_ != 0; }
@@ -96,6 +114,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   EventLoop* loop_;
   Settings settings_;
   Inside* inside_ = nullptr;
+  TcpGateway tcp_;
   net::DatagramArena arena_;
   std::vector<std::unique_ptr<End>> ends_;  // by the binding's index
   std::size_t count_ = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "egress/nat/nat_packets_testing.h"
+#include "egress/nat/nat_testing.h"
 #include "net/datagram_testing.h"
 #include "net/own_namespace_testing.h"
 
@@ -15,9 +16,9 @@ namespace {
 using test::ip;
 
 // A gateway on the loop of its thread, with a test inside.
-struct Outside final : ExternalGateway::Inside {
+struct Outside final : StandInInside {
   explicit Outside(const IpAddress& address)
-      : gateway(runner.loop(), {.external4 = address, .external6 = {}, .udp = {}}) {
+      : gateway(runner.loop(), random, {.external4 = address, .external6 = {}, .udp = {}}) {
     EXPECT_TRUE(gateway.start(*this));
   }
 
@@ -43,6 +44,7 @@ struct Outside final : ExternalGateway::Inside {
 
   net::LoopRunner runner;
   net::DatagramArena arena;
+  SeededRandom random{1};
   SocketGateway gateway;
   PacketBatch arrived;
   const Binding binding{.index = 3, .generation = 9};
@@ -230,7 +232,7 @@ TEST_F(SocketGatewayTest, WhatIsTooBigForTheWayIsToldWithTheSizeThatPasses) {
 }
 
 // For each turn of the loop, the segments that came in during it.
-struct Turns final : ExternalGateway::Inside {
+struct Turns final : StandInInside {
   explicit Turns(net::LoopRunner& of) : runner(of) { next(); }
 
   void next() {

@@ -26,11 +26,10 @@ std::uint32_t initial_window(std::uint32_t mss) {
       std::min<std::uint64_t>(std::uint64_t{mss} * Congestion::kInitialSegments, Congestion::kLargest));
 }
 
-// Zero stays zero: not measured. What is too fast for the unit is not.
-std::uint32_t microseconds(Duration round_trip) {
-  if (round_trip <= Duration::zero()) return 0;
-  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(round_trip).count();
-  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(whole, 1, 60'000'000));
+constexpr Duration kLongestRoundTrip = std::chrono::seconds(60);
+
+std::uint32_t microseconds(Duration duration) {
+  return static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
 }
 
 // Sequence numbers wrap: `a` is at or after `b` where the distance is less than half of all.
@@ -53,12 +52,15 @@ void Congestion::set_mss(std::uint32_t mss) {
 void Congestion::acked(std::uint32_t acked, Duration round_trip, bool limited, std::uint32_t una, std::uint32_t next,
                        TimePoint now) {
   untouched_ = false;
-  const auto sample = microseconds(round_trip);
-  if (sample != 0) round_trip_ = round_trip_ == 0 ? sample : round_trip_ - round_trip_ / 8 + sample / 8;
+  if (round_trip > Duration::zero()) {
+    round_trip = std::min(round_trip, kLongestRoundTrip);
+    const float seconds = static_cast<float>(round_trip.count()) * 1e-9F;
+    round_trip_ = round_trip_ == 0 ? seconds : round_trip_ + (seconds - round_trip_) / 8;
+  }
 
   if (in_slow_start()) {
     acked = slow_start(acked, limited);
-    if (watch_ != Watch::kNone) watch_round_trip(sample, una, next);
+    if (watch_ != Watch::kNone) watch_round_trip(round_trip, una, next);
     if (acked == 0 || in_slow_start()) return;
   }
   if (limited) {
@@ -84,16 +86,14 @@ void Congestion::avoid(std::uint32_t acked, TimePoint now) {
   const double window = window_ + static_cast<double>(fraction_);
 
   // Where the curve will be in a round trip, and the part of the way there that these bytes are (sections 4.2, 4.4).
-  const double late = static_cast<double>((now - epoch_).count()) * 1e-9 + round_trip_ * 1e-6 - until_most_;
+  const double late = static_cast<double>((now - epoch_).count()) * 1e-9 + (round_trip_ - until_most_);
   const double target = std::clamp(most_ + kScale * mss * late * late * late, window, 1.5 * window);
   const double share = std::min(acked / window, 1.0);
   const double cubic = window + (target - window) * share;
 
   // Where Reno would be (section 4.3): from where there was loss on, at its own pace.
   estimate_ += (estimate_ < prior_window_ ? kReno : 1.0) * mss * share;
-  estimate_ = std::min<double>(estimate_, kLargest);
-
-  const double grown = std::clamp<double>(std::max(cubic, estimate_), window, std::max<double>(kLargest, window));
+  const double grown = std::min<double>(std::max(cubic, estimate_), kLargest);
   window_ = static_cast<std::uint32_t>(grown);
   fraction_ = static_cast<float>(grown - window_);
 }
@@ -112,13 +112,13 @@ void Congestion::begin_curve(TimePoint now) {
   on_curve_ = true;
 }
 
-void Congestion::watch_round_trip(std::uint32_t sample, std::uint32_t una, std::uint32_t next) {
+void Congestion::watch_round_trip(Duration round_trip, std::uint32_t una, std::uint32_t next) {
   if (!in_round_) {
     round_end_ = next;
     in_round_ = true;
   }
-  if (sample != 0) {
-    least_now_ = std::min(least_now_, sample);
+  if (round_trip > Duration::zero()) {
+    least_now_ = std::min(least_now_, microseconds(round_trip));
     if (samples_ < kSamples) ++samples_;
     if (samples_ == kSamples) {
       if (watch_ == Watch::kRising && least_before_ != kNone &&
@@ -157,7 +157,8 @@ void Congestion::remember() {
   prior_window_ = window_;
   prior_threshold_ = threshold_;
   prior_most_ = most_;
-  prior_estimate_ = static_cast<std::uint32_t>(estimate_);
+  // At kLargest it goes on growing.
+  prior_estimate_ = static_cast<std::uint32_t>(std::min<double>(estimate_, window_));
   prior_flat_ = flat_;
   prior_watching_ = watch_ != Watch::kNone;
   may_undo_ = true;

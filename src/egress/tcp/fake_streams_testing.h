@@ -89,7 +89,8 @@ class FakeStreams final : public HostStreams {
 
   // ---- HostStreams ----
 
-  std::expected<Stream, StreamError> connect(const Endpoint& to, std::uint64_t cookie) override {
+  std::expected<Stream, StreamError> connect(const Endpoint& /*from*/, const Endpoint& to,
+                                            std::uint64_t cookie) override {
     if (refuses_at_once) return std::unexpected(*refuses_at_once);
     if (open.size() >= most) return std::unexpected(StreamError::exhausted);
     const Stream stream = next_++;

@@ -71,8 +71,10 @@ class HostStreams {
 
   virtual ~HostStreams() = default;
 
-  // Begins to connect. Refusals that are known at once are errors here; later ones are told by ready(failed).
-  virtual std::expected<Stream, StreamError> connect(const Endpoint& to, std::uint64_t cookie) = 0;
+  // Begins to connect, for the client `from`. Refusals that are known at once are errors here; later ones are told by
+  // ready(failed).
+  virtual std::expected<Stream, StreamError> connect(const Endpoint& from, const Endpoint& to,
+                                                     std::uint64_t cookie) = 0;
   // Tells of a stream that is connected already, and came from elsewhere (a forward's listener), from now on.
   virtual void adopt(Stream stream, std::uint64_t cookie) = 0;
   // Why connecting failed, or what became of it; `none` where it is well. Asking takes the error away.

@@ -14,7 +14,6 @@ static_assert(RoundTrip::kLeast * (1 << kMostBackOff) > RoundTrip::kLongest);
 void RoundTrip::sample(Duration sample, std::uint32_t samples_a_round) {
   sample = std::clamp<Duration>(sample, std::chrono::microseconds(1), kLongest);
   backed_off_ = 0;
-  lost_syn_ = false;
   if (smoothed_ == Duration::zero()) {
     // Section 2.2.
     smoothed_ = sample;

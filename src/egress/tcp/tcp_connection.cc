@@ -43,7 +43,7 @@ void TcpConnection::begin(const TcpView& syn) {
   acknowledged_ = edge_ = irs_ + 1;
   take_options(syn.options);
   window_ = largest_window_ = syn.window;
-  const auto stream = shared_->streams.connect(ends_.server, cookie_);
+  const auto stream = shared_->streams.connect(ends_.client, ends_.server, cookie_);
   if (!stream) return could_not_connect(stream.error());
   stream_ = *stream;
 }
