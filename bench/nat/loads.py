@@ -1,4 +1,4 @@
-"""What goes by a way, and what it cost: udp_load at both ends, processor time by the scheduler's account, memory."""
+"""UDP by a way, and what it cost: udp_load at both ends, processor time by the scheduler's account, memory."""
 
 import dataclasses
 import json
@@ -81,12 +81,12 @@ def resident(pid):
     return int(re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
-def slabs():
-    """{cache: bytes in use} of those that sockets are made of, and all slabs together."""
+def slabs(names):
+    """{cache: bytes in use} of these, and "all" slabs together."""
     found = {}
     for line in pathlib.Path("/proc/slabinfo").read_text().splitlines()[2:]:
         name, active, _, size = line.split()[:4]
-        if name in SOCKETS:
+        if name in names:
             found[name] = int(active) * int(size)
     found["all"] = int(re.search(r"Slab:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())[1]) * 1024
     return found
@@ -99,10 +99,10 @@ def udp_sockets(host):
 
 def memory(lab, way, ports):
     """Of so many mappings, each: what the translator's process and what the kernel has more of afterwards."""
-    before = slabs(), resident(way.translator.pid) if way.translator else 0, udp_sockets(lab.gateway)
+    before = slabs(SOCKETS), resident(way.translator.pid) if way.translator else 0, udp_sockets(lab.gateway)
     mapped = exchange(lab, way, "--direction", "ports", "--flows", ports)["server"]["ends"]
     time.sleep(0.3)  # for what the closed sockets of the client leave behind
-    after = slabs(), resident(way.translator.pid) if way.translator else 0, udp_sockets(lab.gateway)
+    after = slabs(SOCKETS), resident(way.translator.pid) if way.translator else 0, udp_sockets(lab.gateway)
     if mapped < 0.9 * ports:
         raise Failure(f"of {ports} ports only {mapped} arrived")
     found = {"mappings": mapped, "sockets": after[2] - before[2], "kernel_each": (after[0]["all"] - before[0]["all"]) / mapped}
@@ -116,5 +116,5 @@ def memory(lab, way, ports):
 def everything(lab, way, seconds, pace, ports, wanted):
     """The measurements, each a name and a function."""
     found = [(f"{load.name} {direction}", lambda load=load, direction=direction: carry(lab, way, load, direction, seconds))
-             for load in loads(pace) if not wanted or load.name in wanted for direction in ("up", "down")]
-    return found + ([("memory", lambda: memory(lab, way, ports))] if ports and (not wanted or "memory" in wanted) else [])
+             for load in loads(pace) if load.name in wanted for direction in ("up", "down")]
+    return found + ([("memory", lambda: memory(lab, way, ports))] if ports and "memory" in wanted else [])

@@ -1,12 +1,13 @@
 #!/usr/bin/python3
-"""The internet from user space beside pasta and the kernel: UDP through translation alone, and through tunnel and translation.
+"""The internet from user space beside pasta and the kernel: UDP and TCP through translation alone, and through tunnel and
+translation.
 
-    bench/nat/run.py --build DIR [--rounds 5] [--seconds 1] [--ways nat,pasta,...] [--loads small,...] [--json FILE]  (as root)
+    bench/nat/run.py --build DIR [--rounds 5] [--seconds 1] [--ways nat,pasta,...] [--loads small,tcp,...] [--json FILE]  (as root)
 
-Each round puts every way up once, in an order that rotates from round to round; figures are what receivers counted. Ratios
+Each round has every way once, in an order that rotates from round to round; figures are what receivers counted. Ratios
 are of the same round. README.md of bench/ tells what the figures mean; ways.py draws the lab.
 
-Exit codes: 0; 1 one of ours failed; 130 interrupted.
+Exit codes: 0; 1 a target's must was measured and is not met, or one of ours failed; 130 interrupted.
 """
 
 import argparse
@@ -22,16 +23,20 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
 
 import loads
+import tcp_loads
+import tcp_report
 from hosts import Failure, Lab, Skip, certificates
-from report import number, ratio, states, summary, table, with_spread
-from run import machine, say, stop, versions
-from ways import KernelNat, KernelRoute, Pasta, TunNat, Tunnel, TunnelLan
-
+from report import number, ratio, states, summary, table, unmet, verdict_table, with_spread
+from run import machine, say, say_unmet, stop, versions
+from ways import KernelNat, KernelRoute, Pasta, TunNat, Tunnel, TunnelLan, bare_pipe
 
 PAIRS = [("nat", "pasta"), ("nat", "pasta-65520"), ("nat", "kernel-nat"), ("nat-no-offload", "pasta"), ("pasta", "kernel-nat"),
          ("kernel-nat", "route"), ("tunnel-userspace", "tunnel-kernel"), ("tunnel-userspace", "tunnel-lan"),
          ("tunnel-userspace", "nat"), ("nat", "nat-other"), ("tunnel-userspace", "tunnel-userspace-other")]
 DIRECTIONS = ("up", "down")
+UDP_LOADS = [*(load.name for load in loads.loads(1)), "memory"]
+UDP_ONLY = ("nat-no-offload", "tunnel-lan")
+TCP_ONLY = ("nat-65520",)
 
 
 def all_ways(penstock, other=None):
@@ -42,6 +47,7 @@ def all_ways(penstock, other=None):
         KernelRoute("route", "the kernel routes, nobody translates"),
         KernelNat("kernel-nat", "the kernel translates"),
         TunNat("nat", "ours alone, MTU 1420", 1420),
+        TunNat("nat-65520", "the same, MTU 65520", 65520),
         TunNat("nat-no-offload", "the same, a packet a segment", 1420, ["--no-offload"]),
         Pasta("pasta", "pasta, MTU 1420", 1420),
         Pasta("pasta-65520", "pasta, MTU 65520", 65520),
@@ -51,26 +57,67 @@ def all_ways(penstock, other=None):
     ]
 
 
+def sittings(way, options):
+    """What a way is put up for, anew each time, so that nobody's memory is of the load before: pairs of a name and what
+    makes of a lab and a Way the measurements."""
+    def udp(lab, up):
+        alone = options.ports if up.translator or way.name == "kernel-nat" else 0
+        return loads.everything(lab, up, options.seconds, options.pace, alone, options.loads)
+
+    def tcp(lab, up):
+        return tcp_loads.everything(lab, up, options.seconds, options.connections, options.loads)
+
+    def flows(lab, up):
+        return [("tcp-flows", lambda: tcp_loads.flows(lab, up, options.flows))]
+
+    wanted = {"udp": udp} if way.name not in TCP_ONLY and set(options.loads) & set(UDP_LOADS) else {}
+    if way.name not in UDP_ONLY and set(options.loads) & set(tcp_loads.NAMES) - {"tcp-flows"}:
+        wanted["tcp"] = tcp
+    if way.name not in UDP_ONLY and "tcp-flows" in options.loads:
+        wanted["flows"] = flows
+    return list(wanted.items())
+
+
+def sit(way, sitting, measurements, options, lab, record):
+    def attempt(name, measurement):
+        try:
+            record["measures"].update(measurement())
+        except Failure as failure:
+            record["errors"][name] = str(failure)
+
+    def pipes(client):
+        for direction in DIRECTIONS:
+            attempt(f"pipe {direction}", lambda: bare_pipe(lab, client, direction, options.seconds))
+
+    beside_the_pipe = sitting == "tcp" and "tcp-bulk" in options.loads and isinstance(way, Tunnel)
+    up = way.start(lab, pipes) if beside_the_pipe else way.start(lab)
+    try:
+        if sitting != "udp":
+            tcp_loads.reach(lab, up)
+        for name, measurement in measurements(lab, up):
+            attempt(name, measurement)
+    except Failure as failure:
+        record["errors"][sitting] = str(failure)
+    if up.translator:
+        up.translator.stop()
+        record.setdefault("translator", {})[sitting] = up.translator.tail(1)
+
+
 def measure(way, options, keys):
     record = {"status": "measured", "measures": {}, "errors": {}}
     try:
         way.check()
-        with Lab(options.tools, keys, offloads=options.outer_offloads == "on") as lab:
-            try:
-                up = way.start(lab)
-                alone = options.ports if up.translator or way.name == "kernel-nat" else 0
-                for name, measurement in loads.everything(lab, up, options.seconds, options.pace, alone, options.loads):
-                    try:
-                        record["measures"].update(measurement())
-                    except Failure as failure:
-                        record["errors"][name] = str(failure)
-                if up.translator:
-                    up.translator.stop()
-                    record["translator"] = up.translator.tail(1)
-            except Failure as failure:
-                record.update(status="failed", reason=str(failure))
-            if record["errors"] or record["status"] == "failed":
-                record["log"] = lab.logs()
+        for sitting, measurements in sittings(way, options):
+            with Lab(options.tools, keys, offloads=options.outer_offloads == "on") as lab:
+                known = len(record["errors"])
+                try:
+                    sit(way, sitting, measurements, options, lab, record)
+                except Failure as failure:
+                    record.update(status="failed", reason=str(failure))
+                if len(record["errors"]) > known or record["status"] == "failed":
+                    found = lab.logs().items()
+                    record.setdefault("log", {}).update({f"{sitting}: {name}": tail for name, tail in found})
+            record["congestion"] = lab.congestion_in_use
     except Skip as skip:
         record.update(status="skipped", reason=str(skip))
     except (Failure, OSError) as failure:
@@ -83,7 +130,7 @@ def measure(way, options, keys):
 def in_one_line(record):
     if record["status"] != "measured":
         return f"{record['status']}: {record['reason']}"
-    shown = [name for name in record["measures"] if name.rpartition("_")[2] in DIRECTIONS]
+    shown = [name for name in record["measures"] if name.rpartition("_")[2] in DIRECTIONS or name == "tcp-connect"]
     return "  ".join([*(f"{name} {thousands(record['measures'][name])}" for name in shown),
                       *(f"[{name}: {reason}]" for name, reason in record["errors"].items())])
 
@@ -105,7 +152,7 @@ def ratio_table(title, records, keys, suffix=""):
     return table([title, *keys], [row for row in rows if any(one != "-" for one in row[1:])])
 
 
-def text(records, ways, options):
+def text(records, ways, options, lines):
     found, parts = summary(records), []
     for load in loads.loads(options.pace):
         rows = []
@@ -132,24 +179,32 @@ def text(records, ways, options):
     parts.append(table(["memory, bytes each", *columns],
                        [[way.name, *(cell(found[way.name], column) for column in columns)] for way in ways
                         if "mappings" in found.get(way.name, {})]))
+    names = [way.name for way in ways]
+    parts += [*tcp_report.tables(records, names), tcp_report.ratio_tables(records, PAIRS), verdict_table(lines)]
     said = states(records)
     parts.append("\n".join(f"{who}: {why}" for who, why in said.items()))
     return "\n\n".join(filter(None, parts))
 
 
 def finish(ways, options, records, facts):
-    print("\n" + text(records, ways, options))
+    judging = options.outer_offloads == "on" and set(options.loads) & set(tcp_loads.NAMES)
+    lines = tcp_report.verdict(records, options.flows) if judging else []
+    print("\n" + text(records, ways, options, lines))
     print(f"\n{facts['kernel']}, {facts['cpu']}, {facts['cores']} cores, load before {facts['load_before']:.2f}; "
           f"{options.rounds} rounds of {options.seconds:g} s a measurement, outer offloads {options.outer_offloads}")
-    print(", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
+    facts["congestion"] = sorted({record["congestion"] for record in records if "congestion" in record})
+    print(f"TCP is {', '.join(facts['congestion'])}; "
+          + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
     if options.json:
         found = summary(records)
-        compared = [f"{load.name}_{d}{suffix}" for load in loads.loads(options.pace) for d in DIRECTIONS
-                    for suffix in ("", "_cpu_gateway")]
+        compared = [f"{name}_{d}{suffix}" for name in [*(load.name for load in loads.loads(options.pace)), "tcp-bulk"]
+                    for d in DIRECTIONS for suffix in ("", "_cpu_gateway")] + ["tcp-connect", "tcp-connect_cpu_gateway"]
         ratios = {f"{ours} to {other}": {key: one for key in compared if (one := ratio(records, ours, other, key))}
                   for ours, other in PAIRS}
-        options.json.write_text(json.dumps({"machine": facts, "summary": found, "ratios": ratios,
-                                            "records": records}, indent=1) + "\n")
+        pipe = {name: of_pipe for name in found if (of_pipe := tcp_report.to_pipe(records, name))}
+        options.json.write_text(json.dumps({"machine": facts, "summary": found, "ratios": ratios, "to_pipe": pipe,
+                                            "verdict": lines, "records": records}, indent=1) + "\n")
+    return unmet(lines)
 
 
 def words(argument):
@@ -160,7 +215,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [way.name for way in all_ways(pathlib.Path())]
     others = [way.name for way in all_ways(pathlib.Path(), pathlib.Path()) if way.name not in names]
-    kinds = [*(load.name for load in loads.loads(1)), "memory"]
+    kinds = [*UDP_LOADS, *tcp_loads.NAMES]
     parser.add_argument("--build", type=pathlib.Path, required=True, help="a build directory with -DPENSTOCK_BENCH=ON")
     parser.add_argument("--penstock", type=pathlib.Path, help="another penstock than the build directory's")
     parser.add_argument("--other", type=pathlib.Path, help="another build directory, whose NAT and penstock run beside these")
@@ -168,14 +223,23 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement")
     parser.add_argument("--pace", type=float, default=50000, help="datagrams a second of the load `paced`")
     parser.add_argument("--ports", type=int, default=15000, help="mappings whose memory is measured; 0: none")
+    parser.add_argument("--connections", type=int, default=5000, help="of the load `tcp-connect`")
+    parser.add_argument("--flows", type=int, default=10000, help="of the load `tcp-flows`")
+    parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--ways", type=words, help="some of: " + ", ".join(names))
-    parser.add_argument("--loads", type=words, default=kinds, help="some of: " + ", ".join(kinds))
+    parser.add_argument("--loads", type=words, default=kinds, help="some of: udp, tcp (all of these), " + ", ".join(kinds))
     parser.add_argument("--outer-offloads", choices=["on", "off"], default="on",
                         help="off: wires carry frames of MTU size, as real ones do")
     parser.add_argument("--json", type=pathlib.Path, help="write what was measured there")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds = 1
     if options.rounds < 1 or not 0.1 <= options.seconds <= 5 or not 0 <= options.ports <= 20000:
         parser.error("at least one round, of 0.1 to 5 s; at most 20000 ports")
+    if not 1 <= options.connections <= 50000 or not 1 <= options.flows <= 50000:
+        parser.error("1 to 50000 connections and flows")
+    kinds_of = {"udp": UDP_LOADS, "tcp": tcp_loads.NAMES}
+    options.loads = [name for word in options.loads for name in kinds_of.get(word, [word])]
     names += others if options.other else []
     options.ways = options.ways or names
     for given, known in ((options.ways, names), (options.loads, kinds)):
@@ -191,7 +255,8 @@ def prepare(options):
     options.other = options.other and options.other.resolve()
     options.tools = (options.build / "bench").resolve()
     missing = [program for program in ("ip", "nft", "openssl", "ping") if shutil.which(program) is None]
-    missing += [str(tool) for tool in (options.tools / "udp_load", options.tools / "tun_nat") if not tool.exists()]
+    missing += [str(options.tools / tool) for tool in ("udp_load", "tcp_load", "tun_nat", "tls_pipe")
+                if not (options.tools / tool).exists()]
     if missing:
         sys.exit(f"missing: {', '.join(missing)}")
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
@@ -201,9 +266,12 @@ def prepare(options):
 def main():
     options = arguments()
     prepare(options)
-    ways = [way for way in all_ways(options.penstock, options.other) if way.name in options.ways]
+    ways = [way for way in all_ways(options.penstock, options.other) if way.name in options.ways and sittings(way, options)]
+    if not ways:
+        sys.exit("by none of these ways goes any of these loads")
     facts = {**machine(), "versions": versions(["passt", "nftables", "iproute2"], options.penstock),
-             "options": {name: getattr(options, name) for name in ("rounds", "seconds", "pace", "ports", "outer_offloads")}}
+             "options": {name: getattr(options, name) for name in ("rounds", "seconds", "pace", "ports", "connections", "flows",
+                                                                  "outer_offloads")}}
     records = []
     with tempfile.TemporaryDirectory(prefix="penstock-bench-keys-") as name:
         keys = pathlib.Path(name)
@@ -224,9 +292,10 @@ def main():
             if records:
                 finish(ways, options, records, facts)
             sys.exit(130)
-    finish(ways, options, records, facts)
-    sys.exit(any(record["status"] == "failed" or record["errors"] for record in records
-                 if not record["subject"].startswith("pasta")))
+    missed = finish(ways, options, records, facts)
+    failed = any(record["status"] == "failed" or record["errors"] for record in records
+                 if not record["subject"].startswith("pasta"))
+    sys.exit(1 if say_unmet(missed) or failed else 0)
 
 
 if __name__ == "__main__":

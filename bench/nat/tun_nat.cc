@@ -108,6 +108,7 @@ Result<void> run(const Plan& plan) {
   std::cout << "ready" << std::endl;
   loop.run();
   const egress::NatExit::Counters& dropped = exit.counters();
+  const egress::TcpTerminator::Counters& tcp = gateway.tcp()->counters();
   std::cout << nlohmann::ordered_json{{"mappings", exit.nat().table().mappings()},
                                       {"socket_full", gateway.counters().full},
                                       {"socket_refused", gateway.counters().refused},
@@ -116,7 +117,15 @@ Result<void> run(const Plan& plan) {
                                       {"no_port", dropped.no_port},
                                       {"unasked", dropped.unasked},
                                       {"interface_refused", shard.router().drops().of(router::Drop::interface_refused)},
-                                      {"queue_full", shard.router().drops().of(router::Drop::queue_full)}}
+                                      {"queue_full", shard.router().drops().of(router::Drop::queue_full)},
+                                      {"tcp_opened", tcp.opened},
+                                      {"tcp_refused", tcp.refused},
+                                      {"tcp_timed_out", tcp.timed_out},
+                                      {"tcp_exhausted", tcp.exhausted},
+                                      {"tcp_malformed", tcp.malformed},
+                                      {"tcp_out_of_window", tcp.out_of_window},
+                                      {"tcp_no_connection", tcp.no_connection},
+                                      {"tcp_retransmitted", tcp.retransmitted}}
             << std::endl;
   return {};
 }

@@ -4,7 +4,8 @@
             a wire, a TUN device
             or a tunnel
 
-Each puts its lab up and returns a Way, by which `client` reaches `server`.
+Each puts its lab up and returns a Way, by which `client` reaches `server`. All TCP is of the lab's congestion control, by
+the routes of both ends.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import json
 import pathlib
 
 from hosts import Failure, Host, wait_for
-from subjects import INNER, STARTING, Penstock, Subject
+from subjects import INNER, STARTING, Penstock, Subject, TlsPipe
 
 OUTER = "192.0.2.1"
 SERVER = "192.0.2.2"
@@ -26,6 +27,10 @@ class Way:
     address: str = SERVER  # of the server, as the client knows it
     programs: dict = dataclasses.field(default_factory=dict)  # side -> the process ids of its programs
     translator: object = None  # the program whose memory the mappings are in
+
+    def __post_init__(self):
+        # The server has such a route to the gateway already.
+        self.client.choose_congestion(self.address)
 
 
 def server_of(lab):
@@ -51,18 +56,19 @@ class KernelRoute(Subject):
         server, client = server_of(lab), lab.client("client")
         set_kernel(lab.gateway, "ip_forward", "1")
         client.ip("route", "add", "default", "via", client.gateway)
-        self.translate(lab, server)
+        self.translate(lab, server, client)
         client.wait_ping(SERVER)
         return Way(client, server)
 
-    def translate(self, lab, server):
+    def translate(self, lab, server, client):
         server.ip("route", "add", "default", "via", server.gateway)
+        server.choose_congestion(client.choose_congestion(SERVER))
 
 
 class KernelNat(KernelRoute):
     needs = ("nft",)
 
-    def translate(self, lab, server):
+    def translate(self, lab, server, client):
         lab.gateway.run("nft", "-f", "-", stdin=f"""
             table ip bench {{
               chain out {{
@@ -96,7 +102,7 @@ class TunNat(Subject):
 
 
 class Pasta(Subject):
-    """Debian's, on the gateway, for the client's namespace. UDP only."""
+    """Debian's, on the gateway, for the client's namespace. Nothing is forwarded from outside."""
 
     group = "peer"
     needs = ("pasta",)
@@ -129,23 +135,35 @@ class Pasta(Subject):
 
 
 class Tunnel(Penstock):
-    """Client and gateway as configured by default, the gateway with a way to the server by `mode`."""
+    """Client and gateway as configured by default, the gateway with a way to the server by `mode`. Of the bounds of a
+    session those are lifted that one client would meet who stands for many."""
 
     def __init__(self, name, title, executable, mode):
-        super().__init__(name, title, executable, server={"internet": {"mode": mode, "allow": [f"{SERVER}/32"]}})
+        super().__init__(name, title, executable, server={
+            "internet": {"mode": mode, "allow": [f"{SERVER}/32"]},
+            "limits": {"flows_per_session": 100_000, "flow_rate": 1_000_000}})
         self.client = [f"--set=vpn.routes=[{SERVER}/32]"]
 
     def check_settings(self, path):
         pass
 
-    def start(self, lab):
+    def start(self, lab, before=lambda client: None):
+        """`before(client)` has the wires for itself: nothing runs yet."""
         server, client = server_of(lab), lab.client("client")
+        before(client)
         lab.gateway.ip("route", "add", "default", "via", SERVER)  # by which it finds its outer address
         let_ping(lab.gateway)
         gateway = self.start_gateway(lab)
         member, _ = self.start_client(lab, client)
         client.wait_ping(SERVER)
         return Way(client, server, programs={"gateway": [gateway.pid], "client": [member.pid]})
+
+
+def bare_pipe(lab, client, direction, seconds):
+    """What bench/compare has as the limit of a tunnel, between the same two machines."""
+    found = TlsPipe.pipe(lab, client, direction, seconds)
+    return {f"pipe_{direction}": found[direction],
+            **{f"pipe_{direction}_cpu_{side}": found[f"cpu_{direction}_{side}"] for side in ("gateway", "client")}}
 
 
 class TunnelLan(Penstock):

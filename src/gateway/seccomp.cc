@@ -157,6 +157,8 @@ class Filter {
     for (const int family : {AF_INET, AF_INET6, AF_UNIX})
       PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "socket", {equals_int(0, family)}));
     PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "socket", {equals_int(0, AF_NETLINK), equals_int(2, NETLINK_ROUTE)}));
+    // Services of ours, for clients without a port of the system (egress/tcp/local_streams.h).
+    PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "socketpair", {equals_int(0, AF_UNIX)}));
     for (const char* call : {"mmap", "mmap2", "mprotect"})
       PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, call, {has_bits(2, PROT_EXEC, 0)}));
     PENSTOCK_TRY_VOID(add(SCMP_ACT_ALLOW, "clone", {has_bits(0, CLONE_THREAD | kNewNamespaces, CLONE_THREAD)}));

@@ -55,6 +55,7 @@ Json internet_drops(const egress::NatExit& exit, const egress::SocketGateway& so
   drops["flow_rate"] = counters.flow_rate;
   drops["hop_limit"] = counters.hop_limit;
   drops["malformed"] = counters.malformed;
+  drops["no_connection"] = counters.no_connection;
   drops["no_port"] = counters.no_port;
   drops["no_outside"] = counters.no_outside;
   drops["not_translatable"] = counters.not_translatable;
@@ -65,6 +66,10 @@ Json internet_drops(const egress::NatExit& exit, const egress::SocketGateway& so
   drops["socket_closed"] = sockets.counters().closed;
   drops["socket_forbidden"] = sockets.counters().forbidden;
   drops["socket_malformed"] = sockets.counters().malformed;
+  if (const egress::TcpTerminator* tcp = sockets.tcp()) {
+    drops["tcp_malformed"] = tcp->counters().malformed;
+    drops["tcp_out_of_window"] = tcp->counters().out_of_window;
+  }
   const auto& fragments = exit.fragment_losses();
   drops["fragments"] = fragments.malformed + fragments.overlapped + fragments.timed_out + fragments.too_many;
   return drops;
@@ -83,6 +88,20 @@ Json internet_drops(const egress::KernelDrops& counted) {
   return drops;
 }
 
+// Connections that are ended here, and what became of others.
+Json tcp_json(const egress::TcpTerminator& tcp) {
+  const auto& counters = tcp.counters();
+  return {{"connections", tcp.connections()},
+          {"opened", counters.opened},
+          {"accepted", counters.accepted},
+          {"refused", counters.refused},
+          {"timed_out", counters.timed_out},
+          {"exhausted", counters.exhausted},
+          {"reset_by_client", counters.reset_by_client},
+          {"reset_by_server", counters.reset_by_server},
+          {"retransmitted", counters.retransmitted}};
+}
+
 Json internet_json(Core& core, const ServerConfig& config, const Identity& identity) {
   Json json = {{"mode", to_string(config.internet.mode)}};
   if (identity.kernel_nat != nullptr) {
@@ -96,6 +115,7 @@ Json internet_json(Core& core, const ServerConfig& config, const Identity& ident
   json["mappings"] = exit.nat().table().mappings();
   json["flows"] = exit.nat().table().flows();
   json["sockets"] = outside->gateway().sockets();
+  if (const egress::TcpTerminator* tcp = outside->gateway().tcp()) json["tcp"] = tcp_json(*tcp);
   json["drops"] = internet_drops(exit, outside->gateway());
   return json;
 }

@@ -4,8 +4,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include "net/socket_address.h"
 #include "net/tcp.h"
+#include "net/tcp_descriptor.h"
 
 namespace penstock::egress {
 namespace {
@@ -34,12 +34,11 @@ ForwardListener::~ForwardListener() = default;
 
 void ForwardListener::start(OnStream on_stream) {
   listener_->on_descriptor([on_stream = std::move(on_stream)](net::FileDescriptor fd) mutable {
-    const Endpoint from = net::peer_endpoint(fd.get());
-    if (from.port == 0) return;  // it was reset while it waited, and nobody is there any more
+    const net::SocketEnds ends = net::ends_of(fd.get());
+    if (ends.peer.port == 0) return;  // it was reset while it waited, and nobody is there any more
     set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY);
     set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE);
-    const Endpoint local = net::local_endpoint(fd.get());
-    on_stream(fd.release(), from, local);
+    on_stream(fd.release(), ends.peer, ends.local);
   });
 }
 

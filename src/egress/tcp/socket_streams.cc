@@ -1,7 +1,5 @@
 #include "egress/tcp/socket_streams.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,7 +8,7 @@
 #include <cerrno>
 #include <limits>
 
-#include "net/socket_address.h"
+#include "net/tcp_descriptor.h"
 
 namespace penstock::egress {
 namespace {
@@ -125,23 +123,9 @@ std::expected<HostStreams::Stream, StreamError> SocketStreams::connect(const End
   const bool v6 = to.address.is_v6();
   const std::optional<IpAddress>& external = v6 ? settings_.external6 : settings_.external4;
   if (!external) return not_connected(StreamError::network);
-  net::FileDescriptor fd(::socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
-  if (!fd) return not_connected(meaning_of(errno));
-  // A kernel that refuses one of these still gives a connection that works.
-  set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(fd.get(), SOL_SOCKET, SO_OOBINLINE, 1);
-  if (v6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1);
-  // The port is chosen by connect(), which knows to whom: there one may serve many destinations at once.
-  set_option(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-  const net::SocketAddress from(Endpoint{*external, 0});
-  if (::bind(fd.get(), from.get(), from.size) != 0) return not_connected(meaning_of(errno));
-  const net::SocketAddress address(to);
-  if (::connect(fd.get(), address.get(), address.size) != 0 && errno != EINPROGRESS && errno != EINTR) {
-    // The address was there in bind(): what is lacking now is a port.
-    return not_connected(errno == EADDRNOTAVAIL ? StreamError::exhausted : meaning_of(errno));
-  }
-  const Stream stream = fd.get();
+  auto fd = net::dial_tcp(*external, to);
+  if (!fd) return not_connected(meaning_of(fd.error()));
+  const Stream stream = fd->get();
   enter(stream, cookie, v6 ? Kind::tcp6 : Kind::tcp4, true);
   // Not before connect(): until then a socket counts as hung up.
   if (!watch(stream, entry(stream), EPOLL_CTL_ADD)) {
@@ -149,7 +133,7 @@ std::expected<HostStreams::Stream, StreamError> SocketStreams::connect(const End
     --count_;
     return not_connected(StreamError::exhausted);
   }
-  return fd.release();
+  return fd->release();
 }
 
 std::unexpected<StreamError> SocketStreams::not_connected(StreamError error) {
@@ -233,13 +217,14 @@ HostStreams::Peeked SocketStreams::peek(Stream stream, std::size_t offset, std::
   std::size_t room = 0;
   for (const MutableByteView part : into) room += part.size();
   Peeked result;
+  bool hides_more = false;
   Vectors vectors;
   // Almost always once: more for very many parts, and at urgent data.
   while (result.bytes < room) {
     const std::size_t from = offset + result.bytes;
     const std::size_t before = peek_begins_at(stream, peeked, from) ? 0 : from;
     if (before > kMostPassedOver) {
-      peeked.hidden = true;
+      hides_more = true;
       break;
     }
     vectors.clear();
@@ -263,13 +248,17 @@ HostStreams::Peeked SocketStreams::peek(Stream stream, std::size_t offset, std::
     if (peeked.urgent && before == 0) continue;
     if (peeked.urgent) {
       // Maybe it stopped at the urgent data; past that it goes only from there on.
-      peeked.hidden = true;
+      hides_more = true;
       break;
     }
     result.ended = peeked.ended && peeked.error == StreamError::none;
     break;
   }
-  if (result.bytes == 0 && !result.ended && !peeked.hidden) result.error = peeked.error;
+  if (hides_more) {
+    peeked.hidden = true;
+  } else if (result.bytes == 0 && !result.ended) {
+    result.error = peeked.error;
+  }
   return result;
 }
 
