@@ -20,7 +20,7 @@ source /etc/os-release
 [[ ${ID:-} == debian && ${VERSION_ID:-} == 12 ]] && boost=libboost1.81-dev
 
 # Programs that tests start themselves, and that shall not become services of this machine.
-servers=(avahi-daemon nginx-light haproxy tinyproxy openvpn ocserv tinc)
+servers=(avahi-daemon nginx-light haproxy tinyproxy openvpn ocserv tinc openssh-server)
 
 packages=()
 optional=()
@@ -31,7 +31,8 @@ for purpose in "$@"; do
            # AES-GCM for processors with VAES; there is none for others.
            [[ $(dpkg --print-architecture) == amd64 ]] && optional+=(libipsec-mb-dev) ;;
     test) packages+=(libgtest-dev libgmock-dev python3 python3-pytest python3-websockets python3-cryptography openssl
-                     iproute2 iputils-ping iperf3 nftables jq procps python3-pytest-xdist nodejs node-ws bind9-dnsutils traceroute "${servers[@]}") ;;
+                     iproute2 iputils-ping iperf3 nftables jq procps python3-pytest-xdist nodejs node-ws bind9-dnsutils traceroute
+                     curl wrk openssh-client "${servers[@]}") ;;
     lint) packages+=(clang-format-19 clang-tidy-19 python3 git) ;;
     deep) packages+=(clang-19 libclang-rt-19-dev llvm-19) ;;
     run) packages+=(openssl iproute2) ;;
@@ -93,6 +94,8 @@ for package in "${wanted[@]}"; do
 done
 if command -v systemctl >/dev/null; then
   for server in "${servers[@]}"; do
-    if [[ " ${missing[*]} " == *" $server "* ]]; then systemctl -q disable "${server%-light}" >/dev/null 2>&1 || true; fi
+    unit=${server%-light}
+    unit=${unit/openssh-server/ssh}
+    if [[ " ${missing[*]} " == *" $server "* ]]; then systemctl -q disable "$unit" >/dev/null 2>&1 || true; fi
   done
 fi

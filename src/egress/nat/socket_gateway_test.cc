@@ -186,7 +186,7 @@ TEST_F(SocketGatewayTest, WhatLiesBehindTheDatagramInItsPacketIsNotOfIt) {
 
 TEST_F(SocketGatewayTest, AFamilyWithoutAnAddressHasNoOutside) {
   EXPECT_FALSE(gateway_.acquire(Transport::udp, Family::ipv6, binding_));
-  EXPECT_FALSE(gateway_.acquire(Transport::tcp, Family::ipv4, binding_));
+  EXPECT_FALSE(gateway_.acquire(Transport::tcp, Family::ipv6, binding_));
 }
 
 TEST_F(SocketGatewayTest, APingGoesOutUnderItsOwnIdentifierAndItsAnswerComesIn) {

@@ -37,7 +37,11 @@ TcpConnection::~TcpConnection() {
 
 // ---- how it begins ----
 
-void TcpConnection::begin(const TcpView& syn) {
+void TcpConnection::begin(const TcpView& syn, std::optional<Sequence> above) {
+  if (above) {
+    iss_ = una_ = nxt_ = *above + 1 + (iss_ >> 2);
+    head_ = iss_ + 1;
+  }
   irs_ = syn.sequence;
   arrivals_.start(irs_ + 1);
   acknowledged_ = edge_ = irs_ + 1;
@@ -230,7 +234,12 @@ void TcpConnection::receive_in_time_wait(const TcpView& segment) {
   // RFC 1337: a RST does not end it.
   if ((segment.flags & kTcpRst) != 0) return;
   if ((segment.flags & kTcpFin) != 0) resend_at_ = shared_->loop.now() + kTimeWait;
-  length_of(segment) != 0 ? void(ack_ = Ack::now) : challenge();
+  // A last ACK is not answered: who waits out its time on the other side would answer that.
+  if (length_of(segment) != 0) {
+    ack_ = Ack::now;
+  } else if (segment.sequence != arrivals_.next()) {
+    challenge();
+  }
 }
 
 // RFC 9293 section 3.10.7.4. While nothing is offered, what has a length is not acceptable.
@@ -357,12 +366,14 @@ void TcpConnection::take_payload(Packet&& packet, const TcpView& segment) {
   if (size != 0) {
     // Who is over the bound of all keeps what little he has.
     const bool spent = shared_->held > shared_->settings.held_bytes && arrivals_.footprint() != 0;
+    const bool had_gaps = arrivals_.has_gaps();
     const std::size_t before = arrivals_.footprint();
     const bool taken = !spent && arrivals_.put(segment.sequence, std::move(packet), segment.payload, size);
     shared_->held += arrivals_.footprint() - before;
     const std::uint32_t advanced = arrivals_.next() - first_expected;
     unacknowledged_ += advanced;
-    const bool in_order = taken && advanced == segment.payload_size && !arrivals_.has_gaps();
+    // What fills a gap is not delayed either (RFC 5681 section 4.2).
+    const bool in_order = taken && advanced == segment.payload_size && !had_gaps;
     if (!in_order || unacknowledged_ >= 2U * mss_) {
       ack_ = Ack::now;
     } else if (ack_ == Ack::none) {
@@ -415,7 +426,6 @@ void TcpConnection::finish_if_both_ended() {
 }
 
 void TcpConnection::reset_client() {
-  ++shared_->counters.reset_by_server;
   push(tcp_packet(header(nxt_, state_ == State::syn_sent ? kTcpRst : kTcpRst | kTcpAck)));
   leave();
 }

@@ -107,8 +107,9 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   TcpConnection(TcpShared& shared, const TcpEnds& ends, std::uint64_t cookie);
   ~TcpConnection();
 
-  // The first word of a client, a SYN.
-  void begin(const TcpView& syn);
+  // The first word of a client, a SYN. `above`: what our numbers begin beyond, as those before did not (RFC 9293 section
+  // 3.6.1).
+  void begin(const TcpView& syn, std::optional<Sequence> above);
   // Of a stream from outside.
   void begin(HostStreams::Stream stream);
 
@@ -126,6 +127,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   bool gone() const { return state_ == State::gone; }
   const TcpEnds& ends() const { return ends_; }
   std::uint64_t cookie() const { return cookie_; }
+  Sequence next() const { return nxt_; }
   // Whether a SYN in TIME_WAIT is of a new connection (RFC 9293 section 3.10.7.4, RFC 6191).
   bool may_begin_anew(const TcpView& syn) const;
   std::size_t memory() const { return arrivals_.memory() + board_.memory(); }

@@ -37,7 +37,10 @@ void TcpConnection::flush() {
     // What the server said before it broke off still goes, as far as it may.
     send_data();
   }
-  if (failed_ && state_ != State::time_wait) return reset_client();
+  if (failed_ && state_ != State::time_wait) {
+    ++shared_->counters.reset_by_server;
+    return reset_client();
+  }
   if (ack_ == Ack::now) {
     send_ack();
   } else if (ack_ == Ack::delayed && ack_at_ == TimePoint::max()) {
@@ -143,7 +146,11 @@ void TcpConnection::send_data() {
   }
   if (failed_) return;
   if (fin_is_due() && usable_window() != 0) send_fin();
-  if (una_ != nxt_ || !has_something_for_client()) return;
+  if (una_ != nxt_) return;
+  if (!has_something_for_client()) {
+    resend_at_ = TimePoint::max();
+    return;
+  }
   // Nothing is under way that would be answered: its window is asked for.
   if (resend_at_ == TimePoint::max()) resend_at_ = shared_->loop.now() + round_trip_.timeout();
 }
@@ -154,7 +161,10 @@ std::optional<TcpConnection::Chosen> TcpConnection::choose() {
   const std::uint32_t room = allowed > flight ? allowed - flight : 0;
   if (const auto hole = board_.next_hole()) {
     // The first goes whatever is under way (RFC 6675 section 5, step 4.3).
-    if (room < mss_ && hole->first != una_) return std::nullopt;
+    if (room < mss_ && hole->first != una_) {
+      window_limits_ = true;
+      return std::nullopt;
+    }
     const std::uint32_t size = std::min(hole->end - hole->first, std::max<std::uint32_t>(room, mss_));
     return Chosen{hole->first, size, true};
   }

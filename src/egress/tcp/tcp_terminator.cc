@@ -201,7 +201,9 @@ struct TcpTerminator::Impl final : TcpShared {
     }
     const TcpEnds ends{{view.source, segment->source}, {view.destination, segment->destination}};
     TcpConnection* connection = find(ends);
+    std::optional<Sequence> above;
     if (connection != nullptr && connection->may_begin_anew(*segment)) {
+      above = connection->next();
       connection->abort();
       remove(*connection, false);
       connection = nullptr;
@@ -211,8 +213,10 @@ struct TcpTerminator::Impl final : TcpShared {
       return touch(*connection);
     }
     if ((segment->flags & (kTcpSyn | kTcpAck | kTcpRst)) != kTcpSyn) {
-      ++counters.no_connection;
-      if (auto reset = tcp_reset_for(packet, view)) out.push_back(std::move(*reset));
+      if (auto reset = tcp_reset_for(packet, view)) {
+        ++counters.no_connection;
+        out.push_back(std::move(*reset));
+      }
       return;
     }
     connection = add(ends);
@@ -220,7 +224,7 @@ struct TcpTerminator::Impl final : TcpShared {
       clients.closed(ends);
       return;
     }
-    connection->begin(*segment);
+    connection->begin(*segment, above);
     touch(*connection);
   }
 
