@@ -67,7 +67,7 @@ struct TcpTerminator::Impl final : TcpShared {
 
   // Null: there are enough.
   TcpConnection* add(const TcpEnds& ends) {
-    if (count >= settings.most_connections) {
+    if (count >= settings.most_connections && !end_oldest_wait()) {
       ++counters.exhausted;
       return nullptr;
     }
@@ -149,6 +149,7 @@ struct TcpTerminator::Impl final : TcpShared {
         const bool waited_out = connection->state() == TcpConnection::State::time_wait;
         connection->flush();
         if (connection->gone()) {
+          deliver();  // its last words, while it is still known whose they are
           remove(*connection, true);
         } else if (!waited_out && connection->state() == TcpConnection::State::time_wait) {
           waits_out(cookie);
@@ -163,15 +164,22 @@ struct TcpTerminator::Impl final : TcpShared {
   }
 
   void waits_out(std::uint64_t cookie) {
+    while (!time_wait.empty() && find(time_wait.front()) == nullptr) time_wait.pop_front();
     time_wait.push_back(cookie);
-    while (time_wait.size() > settings.most_time_wait) {
+    if (time_wait.size() > settings.most_time_wait) end_oldest_wait();
+  }
+
+  // False: nobody waits out its time.
+  bool end_oldest_wait() {
+    while (!time_wait.empty()) {
       TcpConnection* oldest = find(time_wait.front());
       time_wait.pop_front();
-      if (oldest == nullptr || oldest->state() != TcpConnection::State::time_wait) continue;
+      if (oldest == nullptr) continue;
       oldest->abort();
       remove(*oldest, true);
+      return true;
     }
-    while (!time_wait.empty() && find(time_wait.front()) == nullptr) time_wait.pop_front();
+    return false;
   }
 
   void set_timer() {
@@ -221,8 +229,11 @@ struct TcpTerminator::Impl final : TcpShared {
     }
     connection = add(ends);
     if (connection == nullptr) {
-      clients.closed(ends);
-      return;
+      const Packet plain = first_packet_of(packet);
+      if (auto error = unreachable(view, plain.bytes(), ends.client.address, Unreachable::network))
+        out.push_back(std::move(*error));
+      deliver();
+      return clients.closed(ends);
     }
     connection->begin(*segment, above);
     touch(*connection);
