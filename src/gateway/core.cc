@@ -121,6 +121,9 @@ Result<std::unique_ptr<Core>> Core::create(const ServerConfig& config, const aut
     if (core->nat_exit_) core->nat_exit_->forget(session);
     if (core->names_) core->names_->forget(session);
   });
+  core->registry_->on_session_attached([core = core.get()](SessionId session) {
+    if (core->nat_exit_) core->nat_exit_->reached(session);
+  });
 
   core->limiter_ = std::make_unique<ingress::HandshakeLimiter>(
       ingress::HandshakeLimiter::Settings{.handshakes = config.limits.handshakes,

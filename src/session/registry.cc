@@ -379,6 +379,12 @@ void Registry::count_refused_login(Endpoint outer, std::string reason) {
 
 // ---- links that went, sessions that end ----
 
+void Registry::attached(SessionId session) {
+  home().post([this, alive = alive_, session] {
+    if (*alive && find(session) != nullptr) session_attached_(session);
+  });
+}
+
 void Registry::detached(SessionId session, std::uint64_t attachment, std::string reason) {
   home().post([this, alive = alive_, session, attachment, reason = std::move(reason)] {
     if (!*alive) return;

@@ -142,12 +142,16 @@ class Registry {
   void set_access_rules(std::optional<std::vector<router::AccessRule>> rules);
   // Called on the home loop when a session has ended and sends nothing more, for whoever remembers something of it.
   void on_session_ended(std::function<void(SessionId)> ended) { session_ended_ = std::move(ended); }
+  // Called on the home loop when a session has a link, its first or a later one, and can be reached.
+  void on_session_attached(std::function<void(SessionId)> attached) { session_attached_ = std::move(attached); }
   // Brings back, detached, what a former process saved. Before the first login.
   void restore();
 
   // `reply` runs on `on`. Refusals: unauthenticated (the credential), exhausted (no address, too many sessions),
   // unavailable (replaced).
   void login(LoginRequest request, EventLoop& on, Reply reply);
+  // Its session has it now.
+  void attached(SessionId session);
   // The link of this attachment is gone. `reason` is for the log.
   void detached(SessionId session, std::uint64_t attachment, std::string reason);
   // A login that never came so far (no message in time, a wrong one) counts as refused too. Any thread.
@@ -215,6 +219,7 @@ class Registry {
   StateFile* state_;
   Options options_;
   std::function<void(SessionId)> session_ended_ = [](SessionId) {};
+  std::function<void(SessionId)> session_attached_ = [](SessionId) {};
   FlowHashKey queue_key_;
   std::shared_ptr<router::QueueBudget> queue_budget_;
 

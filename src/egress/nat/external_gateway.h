@@ -18,6 +18,8 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -65,6 +67,9 @@ class ExternalGateway {
   // Takes every packet and leaves `batch` empty. What cannot be sent is dropped there and counted; what the sender
   // should know of it comes back by Inside as an ICMP error.
   virtual void send_outbound(std::vector<OutboundPacket>& batch) = 0;
+  // Whoever has these (outer end, remote end) conversations of TCP was away, and can be reached again: for a gateway that
+  // ends connections, which need not wait out its timers.
+  virtual void reached(std::span<const std::pair<Endpoint, Endpoint>> /*conversations*/) {}
   virtual void stop() = 0;
 };
 

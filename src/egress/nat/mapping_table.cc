@@ -259,6 +259,10 @@ bool MappingTable::end_flow(const Mapping& mapping, const End& remote) {
   return true;
 }
 
+void MappingTable::break_off(const Mapping& mapping, const End& remote) {
+  if (Flow* flow = flow_with(index_of(mapping), remote)) take_away(*flow);
+}
+
 void MappingTable::tell_end_of(const Flow& flow) {
   const Mapping& mapping = mappings_[flow.mapping];
   if (mapping.transport != Transport::tcp) return;

@@ -137,6 +137,8 @@ class MappingTable {
   void set_timeout(Flow& flow, Duration timeout) { flow.timeout_seconds = seconds_of(timeout); }
   // Whoever stands outside says that it is over, so that is not told. False where there is none.
   bool end_flow(const Mapping& mapping, const End& remote);
+  // Takes it away as if it were over: whoever has its outer end is told.
+  void break_off(const Mapping& mapping, const End& remote);
   // All that has its outer end at `external`, an address that is gone, but static ones. Looks at each mapping.
   void close_external(const IpAddress& external);
   // All that a session has, because it has ended.
@@ -148,6 +150,16 @@ class MappingTable {
   std::size_t mappings() const { return mapping_count_; }
   std::size_t flows() const { return flow_count_; }
   std::size_t flows_of(SessionId owner) const;
+  // Calls `see` with the mapping and the remote end of each flow of `owner`; it changes nothing here.
+  template <typename See>
+  void for_each_flow(SessionId owner, See see) const {
+    const Index index = find_owner(owner);
+    if (index == kNone) return;
+    for (Index i = owners_[index].oldest; i != kNone; i = flows_[i].newer_) {
+      const Mapping& mapping = mappings_[flows_[i].mapping];
+      see(mapping, End{flows_[i].remote, flows_[i].remote_port, mapping.transport, mapping.family});
+    }
+  }
   std::uint64_t displaced() const { return displaced_; }
   NoPort last_refusal() const { return last_refusal_; }
   std::size_t memory() const;

@@ -124,6 +124,11 @@ void Nat::end_flow(const Endpoint& external, const Endpoint& remote) {
   if (mapping != nullptr) table_.end_flow(*mapping, End::of(remote, Transport::tcp));
 }
 
+void Nat::break_off(const IpView& view, const TransportEnds& ends) {
+  const auto* mapping = table_.find_inner(End::of(source_of(view, ends), ends.transport));
+  if (mapping != nullptr) table_.break_off(*mapping, End::of(destination_of(view, ends), ends.transport));
+}
+
 std::expected<Nat::Outbound, NatDrop> Nat::translate_outbound(Packet& packet, const IpView& view,
                                                               const std::optional<TranslationView>& at, TimePoint now) {
   if (!at) return error_outbound(packet, view, now);

@@ -110,6 +110,8 @@ class Nat {
   // Whoever ends connections outside says that this one of TCP is over. Nothing happens where it is not known (any
   // more).
   void end_flow(const Endpoint& external, const Endpoint& remote);
+  // The flow of an outbound packet, if there is one, shall be no more: whoever ends it outside is told.
+  void break_off(const IpView& view, const TransportEnds& ends);
   // All that a session has goes with it.
   void forget(SessionId session) { table_.close_all(session); }
   // Takes away what is over; true: call again soon, there is more.

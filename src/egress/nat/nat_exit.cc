@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "packet/hop_limit.h"
+#include "packet/mss.h"
 #include "packet/super_packet.h"
 #include "packet/tcp_segment.h"
 #include "router/flow_key.h"
@@ -73,7 +74,11 @@ void NatExit::send_one(Packet&& packet, const IpView& view, TimePoint now) {
   const bool only_back = denied != Denied::nothing && denied != Denied::rule && may_come_back(packet, view);
   if (denied != Denied::nothing && !only_back) {
     counters_.denied[static_cast<std::size_t>(denied)] += segments;
-    return tell(errors_.unreachable(packet, Unreachable::prohibited));
+    if (!at || at->ends.transport != Transport::tcp || is_tcp_syn(packet.bytes()))
+      return tell(errors_.unreachable(packet, Unreachable::prohibited));
+    // It was allowed once; a connection ends for both, and does not heed what ICMP says.
+    nat_.break_off(view, at->ends);
+    return tell(tcp_reset_for(packet, view));
   }
   if (!decrement_hop_limit(packet.mutable_bytes())) {
     counters_.hop_limit += segments;
@@ -191,6 +196,15 @@ router::PortId NatExit::wait_for_credit(const Endpoint& external, Transport tran
 
 void NatExit::cancel_wait(router::PortId id, router::CreditWaiter& waiter) {
   if (router::Port* port = port_here(id)) port->cancel_wait(waiter);
+}
+
+void NatExit::reached(SessionId session) {
+  std::vector<std::pair<Endpoint, Endpoint>> connections;
+  nat_.table().for_each_flow(session, [&](const MappingTable::Mapping& mapping, const MappingTable::End& remote) {
+    if (mapping.transport == Transport::tcp)
+      connections.emplace_back(mapping.external_end().endpoint(), remote.endpoint());
+  });
+  if (!connections.empty()) gateway_->reached(connections);
 }
 
 // ---- drops ----

@@ -91,6 +91,8 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
   void remove_forward(Binding forward) { nat_.remove_forward(forward); }
   void forget_external(const IpAddress& external) { nat_.forget_external(external); }
   void forget(SessionId session) { nat_.forget(session); }
+  // It has a link again: what waits for it need wait no longer.
+  void reached(SessionId session);
 
   const Nat& nat() const { return nat_; }
   const Counters& counters() const { return counters_; }

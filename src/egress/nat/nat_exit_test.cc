@@ -38,6 +38,9 @@ class RecordingGateway final : public ExternalGateway {
     for (OutboundPacket& one : batch) sent.push_back(std::move(one.packet));
     batch.clear();
   }
+  void reached(std::span<const std::pair<Endpoint, Endpoint>> conversations) override {
+    reached_again.assign(conversations.begin(), conversations.end());
+  }
   void stop() override { inside_ = nullptr; }
   void arrives(Packet packet) {
     PacketBatch batch;
@@ -50,6 +53,7 @@ class RecordingGateway final : public ExternalGateway {
   }
   Inside& inside() { return *inside_; }
   PacketBatch sent;
+  std::vector<std::pair<Endpoint, Endpoint>> reached_again;
 
  private:
   Inside* inside_ = nullptr;
@@ -273,6 +277,38 @@ TEST_F(NatExitTest, WhatTheGatewaySaysIsOverIsForgotten) {
   EXPECT_EQ(ports_.held(), 0U);
   EXPECT_TRUE(ports_.told.empty());
   gateway_.inside().closed(outer_, server_);  // again
+}
+
+TEST_F(NatExitTest, AConnectionThatHasBecomeForbiddenEndsForBoth) {
+  send(tcp_segment(alices_, server_, kTcpSyn));
+  gateway_.sent.clear();
+  exit_.set_policy(ExitPolicy({.allow = {},
+                               .deny = {{.to = Prefix::parse("93.184.216.0/24").value(), .ports = {}}},
+                               .own = {ip("192.0.2.1")},
+                               .networks = {},
+                               .exempt = {}}));
+  send(tcp_packet(alices_, server_));
+  ASSERT_EQ(alice_.packets.size(), 1U);
+  expect_reset(alice_.packets[0], server_, alices_);
+  EXPECT_EQ(ports_.told.size(), 1U) << "whoever ends it outside";
+  EXPECT_EQ(exit_.nat().table().flows(), 0U);
+  EXPECT_TRUE(gateway_.sent.empty());
+  alice_.packets.clear();
+  send(tcp_segment(alices_, server_, kTcpSyn));
+  EXPECT_EQ(told(), std::pair(3, 13)) << "a new one is prohibited";
+}
+
+TEST_F(NatExitTest, WhenAMemberIsReachedAgainTheGatewayIsToldOfItsConnectionsAlone) {
+  exit_.reached(kAlice);
+  EXPECT_TRUE(gateway_.reached_again.empty());
+  send(udp_packet(alices_, server_));
+  send(tcp_segment(bobs_, server_, kTcpSyn), kBob);
+  send(tcp_segment(alices_, server_, kTcpSyn));
+  exit_.reached(kAlice);
+  const auto* mapping = exit_.nat().table().find_inner(MappingTable::End::of(alices_, Transport::tcp));
+  ASSERT_NE(mapping, nullptr);
+  const Endpoint outer = mapping->external_end().endpoint();
+  EXPECT_EQ(gateway_.reached_again, (std::vector{std::pair(outer, server_)}));
 }
 
 TEST_F(NatExitTest, TheCreditOfAnOuterEndIsThatOfThePortBehindIt) {

@@ -67,6 +67,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
 
   Result<void> start(Inside& inside) override;
   void send_outbound(std::vector<OutboundPacket>& batch) override;
+  void reached(std::span<const std::pair<Endpoint, Endpoint>> conversations) override { tcp_.reached(conversations); }
   // Ends keep their ports; nothing goes in or out.
   void stop() override {
     inside_ = nullptr;

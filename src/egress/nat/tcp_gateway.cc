@@ -103,6 +103,12 @@ void TcpGateway::ended(const Endpoint& external, const Endpoint& remote) {
   if (terminator_) terminator_->abort({.client = external, .server = remote});
 }
 
+void TcpGateway::reached(std::span<const std::pair<Endpoint, Endpoint>> conversations) {
+  if (!terminator_) return;
+  for (const auto& [external, remote] : conversations) terminator_->reached({.client = external, .server = remote});
+  terminator_->flush();
+}
+
 void TcpGateway::set_external(const std::optional<IpAddress>& v4, const std::optional<IpAddress>& v6) {
   settings_.streams.external4 = v4;
   settings_.streams.external6 = v6;

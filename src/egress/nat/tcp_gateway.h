@@ -48,6 +48,7 @@ class TcpGateway final : private TcpTerminator::Clients {
   std::expected<Endpoint, NoPort> acquire(Family family, Binding binding);
   void release(const Endpoint& external, Binding binding);
   void ended(const Endpoint& external, const Endpoint& remote);
+  void reached(std::span<const std::pair<Endpoint, Endpoint>> conversations);
 
   // A TCP packet from an outer end, or an ICMP error from one about what came to it; flush() after a batch of them.
   // False: neither.

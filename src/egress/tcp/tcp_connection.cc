@@ -412,6 +412,22 @@ void TcpConnection::undeliverable(Sequence sequence, std::uint32_t mtu) {
   board_.lose_all(una_, nxt_, false);
 }
 
+// What timers have sent meanwhile was lost, and when they are due next says nothing of the way that there is now.
+void TcpConnection::reached() {
+  if (retries_ == 0 && !starved_) return;
+  starved_ = false;
+  round_trip_.settle();
+  if (state_ == State::syn_received || state_ == State::syn_sent) {
+    resend_at_ = TimePoint::max();
+    return send_syn();
+  }
+  if (state_ != State::open) return;
+  retries_ = 0;
+  if (una_ != nxt_) return retransmission_timeout(shared_->loop.now());
+  resend_at_ = TimePoint::max();
+  if (has_something_for_client()) send_probe();
+}
+
 // ---- how it ends ----
 
 void TcpConnection::finish_if_both_ended() {

@@ -120,6 +120,8 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   // Its slot of the wheel has come.
   void on_timer(TimePoint now);
   void undeliverable(Sequence sequence, std::uint32_t mtu);
+  // The client was away and is back.
+  void reached();
   // Without a word to the client.
   void abort();
 
@@ -170,6 +172,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   // How much was sent; 0: nothing can be now.
   std::size_t peek_and_send(const Chosen& chosen, std::size_t& credit);
   void emit(Packet& blank, std::size_t size, Sequence first, std::uint8_t flags);
+  void widen(Sequence end);
   void note_sent(Sequence first, Sequence end, bool again);
   void send_fin();
   bool fin_is_due() const { return server_ended_ && !fin_sent_ && nxt_ == data_end_; }
@@ -238,6 +241,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   Sequence nxt_ = 0;  // the next that was never sent
   Sequence head_ = 0;  // the socket's first byte
   Sequence data_end_ = 0;
+  std::uint32_t widened_ = 64 * 1024;  // what the server may send before the client acknowledges
   Sequence recovery_point_ = 0;
   std::uint32_t window_ = 0;  // the client's, in bytes
   std::uint32_t largest_window_ = 0;

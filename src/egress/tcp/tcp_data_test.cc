@@ -561,5 +561,17 @@ TEST_F(TcpSending, AMegabyteGoesEitherWayAtOnce) {
   EXPECT_EQ(world.counters().retransmitted, 0U);
 }
 
+// The socket alone holds back a server whose client is far away: what is not acknowledged lies in it.
+TEST_F(TcpSending, ASocketThatHoldsMuchForAFarClientIsWidenedAndAnotherIsNot) {
+  client.opens({.mss = 1000});
+  server.says(20'000);
+  client.expects_data(0, 20'000);
+  EXPECT_EQ(world.streams.at(client.stream).widened, 0U);
+  client.acks(20'001);
+  server.says(40'000);
+  client.expects_data(20'000, 40'000);
+  EXPECT_GE(world.streams.at(client.stream).widened, 80'000U);
+}
+
 }  // namespace
 }  // namespace penstock::egress::testing

@@ -67,6 +67,23 @@ TEST_F(TcpLoss, TheTimeoutDoublesUntilAMinute) {
   }
 }
 
+TEST_F(TcpLoss, AClientThatWasAwayAndIsBackGetsWhatWasLostAtOnce) {
+  opens_far_away(kPlain);
+  server.says(500);
+  client.loses(1);
+  for (int i = 0; i < 6; ++i) {
+    client.waits();
+    client.loses(1);
+  }
+  client.is_back();
+  client.expects(kAck, {.seq = 1, .data = 500});
+  EXPECT_NEAR(client.waits(), 0.6, 0.06) << "and with the patience of the beginning";
+  client.expects(kAck, {.seq = 1, .data = 500});
+  client.acks(501);
+  client.is_back();
+  client.expects_nothing();
+}
+
 TEST_F(TcpLoss, TheTimeoutIsNeverShorterThanAFifthOfASecond) {
   client.opens(kPlain);  // no time passes at all
   server.says(500);

@@ -137,6 +137,11 @@ class ScriptClient {
     world_.settle();
     return taken;
   }
+  // It has a link again.
+  void is_back() {
+    world_.terminator.reached(ends);
+    world_.settle();
+  }
   void is_told_undeliverable(std::uint32_t seq, std::uint32_t mtu) {
     world_.terminator.undeliverable(ends, server_first_ + seq, mtu);
     world_.settle();

@@ -129,6 +129,7 @@ void TcpConnection::consume_acknowledged() {
 void TcpConnection::send_data() {
   consume_acknowledged();
   if (waits_) return;
+  if (una_ == nxt_ && more_) congestion_.restart_after(shared_->loop.now() - heard_at_, round_trip_.timeout());
   std::size_t credit = 0;
   bool asked = false;
   for (std::size_t sent = 0;;) {
@@ -220,6 +221,7 @@ std::size_t TcpConnection::peek_and_send(const Chosen& chosen, std::size_t& cred
       data_end_ = chosen.first + static_cast<Sequence>(peeked.bytes);
     }
   }
+  if (!chosen.again && !more_ && !server_ended_) widen(chosen.first + static_cast<Sequence>(peeked.bytes));
   if (peeked.bytes == 0) return 0;
 
   const Sequence end = chosen.first + static_cast<Sequence>(peeked.bytes);
@@ -239,6 +241,15 @@ std::size_t TcpConnection::peek_and_send(const Chosen& chosen, std::size_t& cred
   note_sent(chosen.first, with_fin ? end + 1 : end, chosen.again);
   if (with_fin && !std::exchange(fin_sent_, true)) closed_first_ = !client_ended_;
   return peeked.bytes;
+}
+
+// The socket is empty up to `end`, but for what the client has not acknowledged: where that is much of what the server
+// may send at once, it is the socket that holds it back, and not the client.
+void TcpConnection::widen(Sequence end) {
+  const std::uint32_t kept = end - una_;
+  if (kept <= widened_ / 2 || widened_ >= kMostWindow) return;
+  while (kept > widened_ / 2 && widened_ < kMostWindow) widened_ *= 2;
+  shared_->streams.widen(stream_, widened_);
 }
 
 void TcpConnection::emit(Packet& blank, std::size_t size, Sequence first, std::uint8_t flags) {

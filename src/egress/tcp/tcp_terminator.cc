@@ -284,6 +284,13 @@ bool TcpTerminator::open(const TcpEnds& ends, HostStreams::Stream stream) {
   return true;
 }
 
+void TcpTerminator::reached(const TcpEnds& ends) {
+  TcpConnection* connection = impl_->find(ends);
+  if (connection == nullptr) return;
+  connection->reached();
+  impl_->touch(*connection);
+}
+
 void TcpTerminator::abort(const TcpEnds& ends) {
   TcpConnection* connection = impl_->find(ends);
   if (connection == nullptr) return;

@@ -87,6 +87,8 @@ class TcpTerminator final : private HostStreams::Events {
   // A stream that came in from outside and is connected; the client is asked whether it takes it. False, and the stream
   // is closed, where there is no room or such a connection is there already.
   bool open(const TcpEnds& ends, HostStreams::Stream stream);
+  // The client was away and is back: what was sent in vain goes again at once, with flush().
+  void reached(const TcpEnds& ends);
   // Breaks it off without a word to the client, if there is such a one.
   void abort(const TcpEnds& ends);
 

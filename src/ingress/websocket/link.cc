@@ -55,6 +55,7 @@ void Link::start() {
   if (!attached_) return connection_->close(kPolicy, "the session was ended");
   session->set_mtu(peer_.receive ? mtu_of(*peer_.receive, door_->settings_->welcome.mtu) : Packet::kMaxSize);
   connection_->send_text(protocol::to_json(response()));
+  door_->registry_->attached(admission_.session);
 }
 
 protocol::AuthResponse Link::response() {
