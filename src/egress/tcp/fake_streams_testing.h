@@ -119,6 +119,7 @@ class FakeStreams final : public HostStreams {
   }
   void consume(Stream stream, std::size_t bytes) override {
     One& one = at(stream);
+    if (one.error != StreamError::none) return;  // a socket that was reset has lost it
     PENSTOCK_ASSERT(bytes <= one.inbox.size());
     one.inbox.erase(one.inbox.begin(), one.inbox.begin() + static_cast<std::ptrdiff_t>(bytes));
   }

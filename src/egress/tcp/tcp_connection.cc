@@ -10,6 +10,8 @@ namespace penstock::egress {
 namespace {
 
 constexpr std::uint16_t kSmallestMss = 64;  // what a client asks for below it is not believed
+// What a connection takes of what is next where its client holds too much, in bytes.
+constexpr std::size_t kLittle = 16 * 1024 - Packet::kHeadroom;
 constexpr std::size_t kStampsSize = 12;     // of the option, padded
 
 std::size_t plain_headers(Family family) { return family == Family::ipv4 ? 40 : 60; }
@@ -154,6 +156,7 @@ void TcpConnection::established() {
 // ---- what comes from the client ----
 
 void TcpConnection::receive(Packet&& packet, const TcpView& segment) {
+  if (!owner_) owner_ = packet.source;
   switch (state_) {
     case State::gone: return;
     case State::connecting:
@@ -253,7 +256,8 @@ bool TcpConnection::is_acceptable(const TcpView& segment) const {
 // PAWS, RFC 7323 section 5.3; and section 3.2 of what has lost the option.
 bool TcpConnection::passes_timestamps(const TcpView& segment) {
   if (!stamps_ok_ || (segment.flags & kTcpRst) != 0) return true;
-  if (!segment.options.timestamps) return false;
+  // A SYN has those of another connection, if any: it must be told that this one is there.
+  if (!segment.options.timestamps) return (segment.flags & kTcpSyn) != 0;
   if (!is_before(segment.options.timestamps->value, recent_stamp_)) return true;
   ++shared_->counters.out_of_window;
   length_of(segment) != 0 ? void(ack_ = Ack::now) : challenge();
@@ -263,6 +267,8 @@ bool TcpConnection::passes_timestamps(const TcpView& segment) {
 // RFC 5961 section 3.2.
 void TcpConnection::receive_reset(const TcpView& segment) {
   if (segment.sequence != arrivals_.next()) return challenge();
+  // Both have said all, and what the server has no room for yet is on its way: there is nothing left to break off.
+  if (client_ended_ && fin_acknowledged_) return;
   ++shared_->counters.reset_by_client;
   leave();
 }
@@ -281,7 +287,8 @@ bool TcpConnection::take_acknowledgement(const TcpView& segment) {
   }
   const std::uint32_t window = std::uint32_t{segment.window} << scale_;
   const bool duplicate = acknowledgement == una_ && una_ != nxt_ && length_of(segment) == 0 && window == window_;
-  if (is_before(window_sequence_, segment.sequence) ||
+  // And of what acknowledges more than ever, though it is data that was sent again: its numbers are old, its window not.
+  if (is_after(acknowledgement, una_) || is_before(window_sequence_, segment.sequence) ||
       (window_sequence_ == segment.sequence && !is_after(window_acknowledgement_, acknowledgement))) {
     window_ = window;
     largest_window_ = std::max(largest_window_, window);
@@ -364,12 +371,8 @@ void TcpConnection::take_payload(Packet&& packet, const TcpView& segment) {
   const Sequence first_expected = arrivals_.next();
   const std::size_t size = std::min<std::size_t>(segment.payload_size, distance(segment.sequence, edge_));
   if (size != 0) {
-    // Who is over the bound of all keeps what little he has.
-    const bool spent = shared_->held > shared_->settings.held_bytes && arrivals_.footprint() != 0;
     const bool had_gaps = arrivals_.has_gaps();
-    const std::size_t before = arrivals_.footprint();
-    const bool taken = !spent && arrivals_.put(segment.sequence, std::move(packet), segment.payload, size);
-    shared_->held += arrivals_.footprint() - before;
+    const bool taken = hold(segment.sequence, std::move(packet), segment.payload, size);
     const std::uint32_t advanced = arrivals_.next() - first_expected;
     unacknowledged_ += advanced;
     // What fills a gap is not delayed either (RFC 5681 section 4.2).
@@ -391,6 +394,20 @@ void TcpConnection::take_payload(Packet&& packet, const TcpView& segment) {
     arrivals_.skip_fin();
     ack_ = Ack::now;
   }
+}
+
+bool TcpConnection::hold(Sequence first, Packet&& packet, std::size_t at, std::size_t size) {
+  const std::size_t before = arrivals_.footprint();
+  bool taken = false;
+  if (!shared_->holds_too_much(owner_)) {
+    taken = arrivals_.put(first, std::move(packet), at, size);
+  } else if (!is_after(first, arrivals_.next()) && arrivals_.waiting() == 0) {
+    // Without what is next nothing that is held could ever go.
+    const ByteView bytes = std::as_const(packet).bytes().subspan(at, std::min(size, kLittle));
+    taken = arrivals_.put(first, Packet::copy_of(bytes), 0, bytes.size());
+  }
+  shared_->hold(owner_, before, arrivals_.footprint());
+  return taken;
 }
 
 // A router on the way, or the client's host, could not deliver what begins there (RFC 1191, RFC 8201; RFC 5461 of what is
@@ -453,7 +470,7 @@ void TcpConnection::leave() {
   release_stream(true);
   stop_waiting();
   shared_->wheel.remove(*this);
-  shared_->held -= arrivals_.footprint();
+  shared_->hold(owner_, arrivals_.footprint(), 0);
   arrivals_.clear();
 }
 

@@ -35,6 +35,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "base/random.h"
 #include "egress/tcp/arrivals.h"
@@ -83,10 +84,28 @@ class TcpShared {
   TcpTerminator::Clients& clients;
   TcpTerminator::Counters counters;
   TimerWheel wheel;
+  // What servers have no room for, in memory: `owner` has `after` of it now and had `before`.
+  void hold(SessionId owner, std::size_t before, std::size_t after) {
+    if (before == after) return;
+    if (held_of_.size() <= owner.slot) held_of_.resize(owner.slot + std::size_t{1});
+    held_ += after - before;
+    held_of_[owner.slot] += after - before;
+  }
+  // Whether `owner` has so much of it that others could want. Where all together have too much, those who have more
+  // than a little are the ones.
+  bool holds_too_much(SessionId owner) const {
+    const std::size_t own = owner.slot < held_of_.size() ? held_of_[owner.slot] : 0;
+    return own > (held_ > settings.held_bytes ? settings.held_bytes_of_client / 16 : settings.held_bytes_of_client);
+  }
+  std::size_t held() const { return held_; }
+
   PacketBatch out;                // to clients
   std::size_t out_footprint = 0;  // of these
-  std::size_t held = 0;  // memory of what servers have no room for
   std::array<Packet, kPacketsAPeek> blank;  // of the largest size, to be peeked into
+
+ private:
+  std::size_t held_ = 0;
+  std::vector<std::size_t> held_of_;  // by the session's slot
 };
 
 class TcpConnection final : public TimerWheel::Member, private router::CreditWaiter {
@@ -107,6 +126,8 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   TcpConnection(TcpShared& shared, const TcpEnds& ends, std::uint64_t cookie);
   ~TcpConnection();
 
+  // Whose it is, for what is held of it.
+  void set_owner(SessionId owner) { owner_ = owner; }
   // The first word of a client, a SYN. `above`: what our numbers begin beyond, as those before did not (RFC 9293 section
   // 3.6.1).
   void begin(const TcpView& syn, std::optional<Sequence> above);
@@ -153,6 +174,8 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   void look_for_losses(bool duplicate, bool news, std::uint32_t outstanding);
   void enter_recovery(std::uint32_t outstanding);
   void take_payload(Packet&& packet, const TcpView& segment);
+  // Of bytes within the window, which begin at `first`. False: they are not taken.
+  bool hold(Sequence first, Packet&& packet, std::size_t at, std::size_t size);
   void take_fin(Sequence at);
   void take_options(const TcpOptions& options);
   void established();
@@ -214,6 +237,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   TcpShared* shared_;
   TcpEnds ends_;
   std::uint64_t cookie_;
+  SessionId owner_;
   HostStreams::Stream stream_ = HostStreams::kNone;
   State state_ = State::connecting;
 

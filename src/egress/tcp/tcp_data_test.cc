@@ -564,13 +564,15 @@ TEST_F(TcpSending, AMegabyteGoesEitherWayAtOnce) {
 // The socket alone holds back a server whose client is far away: what is not acknowledged lies in it.
 TEST_F(TcpSending, ASocketThatHoldsMuchForAFarClientIsWidenedAndAnotherIsNot) {
   client.opens({.mss = 1000});
-  server.says(20'000);
-  client.expects_data(0, 20'000);
-  EXPECT_EQ(world.streams.at(client.stream).widened, 0U);
-  client.acks(20'001);
   server.says(40'000);
-  client.expects_data(20'000, 40'000);
-  EXPECT_GE(world.streams.at(client.stream).widened, 80'000U);
+  client.expects_data(0, 32'000);  // the initial window
+  client.acks(32'001);
+  client.expects_data(32'000, 8'000);
+  client.acks(40'001);
+  EXPECT_EQ(world.streams.at(client.stream).widened, 0U);
+  server.says(50'000);
+  client.expects_data(40'000, 50'000);
+  EXPECT_GE(world.streams.at(client.stream).widened, 100'000U);
 }
 
 }  // namespace

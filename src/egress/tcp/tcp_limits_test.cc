@@ -87,7 +87,7 @@ TEST_F(TcpLimits, TheOldestThatWaitsOutItsTimeMakesRoom) {
 
 TEST_F(TcpLimits, ServersThatDoNotReadCloseWindowsAndHoldNoMoreThanTheMost) {
   constexpr std::size_t kHeld = 1 << 20;
-  TcpWorld& world = begin({.held_bytes = kHeld});
+  TcpWorld& world = begin({.held_bytes_of_client = kHeld});
   const std::size_t before = world.terminator.memory();
   std::size_t taken = 0;
   for (std::size_t i = 1; i <= 40; ++i) {

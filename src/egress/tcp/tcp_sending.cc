@@ -67,7 +67,7 @@ void TcpConnection::write_to_server() {
     arrivals_.written(written.bytes);
     if (written.bytes < size) stream_full_ = true;
   }
-  shared_->held -= before - arrivals_.footprint();
+  shared_->hold(owner_, before, arrivals_.footprint());
   if (failed_) return;
   if (client_ended_ && !stream_ended_ && arrivals_.waiting() == 0) {
     shared_->streams.end(stream_);
@@ -84,7 +84,7 @@ void TcpConnection::write_to_server() {
 
 std::uint32_t TcpConnection::affordable() const {
   std::uint32_t limit = limit_;
-  if (shared_->held > shared_->settings.held_bytes) limit = std::min<std::uint32_t>(limit, 2U * mss_);
+  if (shared_->holds_too_much(owner_)) limit = std::min<std::uint32_t>(limit, 2U * mss_);
   const auto waiting = static_cast<std::uint32_t>(std::min<std::size_t>(arrivals_.waiting(), limit));
   return limit - waiting;
 }

@@ -235,6 +235,7 @@ struct TcpTerminator::Impl final : TcpShared {
       deliver();
       return clients.closed(ends);
     }
+    connection->set_owner(packet.source);
     connection->begin(*segment, above);
     touch(*connection);
   }

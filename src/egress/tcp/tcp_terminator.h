@@ -53,7 +53,10 @@ class TcpTerminator final : private HostStreams::Events {
   struct Settings {
     std::size_t most_connections = 65'536;  // all together, those that wait out their time included
     std::size_t most_time_wait = 4096;      // the oldest makes room
-    std::size_t held_bytes = std::size_t{64} << 20;  // of clients' data that servers' sockets have no room for
+    // Of clients' data that servers' sockets have no room for, in memory: of all, and of one client (Packet::source).
+    // Beyond it a connection takes what is next alone, and little of that.
+    std::size_t held_bytes = std::size_t{256} << 20;
+    std::size_t held_bytes_of_client = std::size_t{16} << 20;
     Duration keepalive = std::chrono::hours(2);      // of silence, until the client is asked whether it lives
   };
   struct Counters {
