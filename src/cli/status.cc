@@ -108,6 +108,7 @@ void print_internet(const Json& status) {
               << internet["sockets"].dump() << " sockets";
   }
   std::cout << "\n";
+  if (internet.contains("tcp")) print_counts("TCP:", internet["tcp"]);
   if (internet.contains("drops")) print_counts("dropped at the internet:", internet["drops"]);
 }
 

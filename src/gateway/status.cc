@@ -99,6 +99,7 @@ Json tcp_json(const egress::TcpTerminator& tcp) {
           {"exhausted", counters.exhausted},
           {"reset_by_client", counters.reset_by_client},
           {"reset_by_server", counters.reset_by_server},
+          {"no_connection", counters.no_connection},
           {"retransmitted", counters.retransmitted}};
 }
 

@@ -565,13 +565,13 @@ TEST_F(TcpSending, AMegabyteGoesEitherWayAtOnce) {
 TEST_F(TcpSending, ASocketThatHoldsMuchForAFarClientIsWidenedAndAnotherIsNot) {
   client.opens({.mss = 1000});
   server.says(40'000);
-  client.expects_data(0, 32'000);  // the initial window
+  client.expects_data(1, 32'000);  // the initial window
   client.acks(32'001);
-  client.expects_data(32'000, 8'000);
+  client.expects_data(32'001, 8'000);
   client.acks(40'001);
   EXPECT_EQ(world.streams.at(client.stream).widened, 0U);
   server.says(50'000);
-  client.expects_data(40'000, 50'000);
+  client.expects_data(40'001, 50'000);
   EXPECT_GE(world.streams.at(client.stream).widened, 100'000U);
 }
 
