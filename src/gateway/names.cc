@@ -36,8 +36,8 @@ Names::Names(router::Shard& home, Random& random, const ServerConfig& config, co
       service_(home.loop(), random, *this, settings_of(config)) {
   if (local_host_ == nullptr) return;
   local_host_->set_service([this](const Packet& packet) { return service_.on_packet(packet); });
-  const auto served = local_host_->serve_streams(
-      random, [this](net::FileDescriptor stream, const Endpoint& from, const Endpoint& to) {
+  const auto served =
+      local_host_->serve_streams(random, [this](net::FileDescriptor stream, const Endpoint& from, const Endpoint& to) {
         return service_.on_stream(std::move(stream), from, to);
       });
   if (!served) log::warn("clients are not served names by TCP", {{"error", served.error().message}});

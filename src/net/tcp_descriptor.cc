@@ -31,8 +31,8 @@ std::expected<FileDescriptor, int> dial_tcp(const IpAddress& from, const Endpoin
     // The address was there in bind(): what is lacking now is a port.
     return std::unexpected(errno == EADDRNOTAVAIL ? EAGAIN : errno);
   }
-  // An ICMP error of a router on this same machine (a container's, a virtual machine's) comes inside of connect(), which
-  // the kernel then remembers without waking anybody: the next would come with the next SYN, after a second.
+  // An ICMP error of a router on this same machine (a container's, a virtual machine's) comes inside of connect(), and
+  // the kernel then remembers it without waking anybody: the next would come with the next SYN, after a second.
   int error = 0;
   socklen_t size = sizeof error;
   if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0) return std::unexpected(error);

@@ -25,8 +25,7 @@ LocalHost::~LocalHost() { shard_->router().remove_port(id_); }
 Result<void> LocalHost::serve_streams(Random& random, LocalStreams::Serve serve) {
   PENSTOCK_TRY(streams_, LocalStreams::create(shard_->loop(), kMostStreams, std::move(serve)));
   TcpTerminator::Clients& clients = *this;
-  terminator_ =
-      std::make_unique<TcpTerminator>(shard_->loop(), random, TcpTerminator::Settings(), *streams_, clients);
+  terminator_ = std::make_unique<TcpTerminator>(shard_->loop(), random, TcpTerminator::Settings(), *streams_, clients);
   streams_->set_events(terminator_->events());
   return {};
 }

@@ -7,9 +7,9 @@
 // privilege (socket_gateway.h), a packet device, a tunnel of somebody else's. Super-packets and partial checksums
 // travel too.
 //
-// Credit      whoever stands outside and can wait (a connection whose bytes lie in a socket) asks what its client's
-// queue
-//             takes before it makes packets (router/port.h). A client is named by its outer end, as everywhere here.
+// Credit      whoever stands outside and can wait (a connection whose bytes lie in a socket) asks what the queue of its
+//             client takes before it makes packets (router/port.h). A client is named by its outer end, as everywhere
+//             here.
 //
 //   STOPPED --start()--> RUNNING --stop()--> STOPPED
 //
@@ -67,8 +67,8 @@ class ExternalGateway {
   // Takes every packet and leaves `batch` empty. What cannot be sent is dropped there and counted; what the sender
   // should know of it comes back by Inside as an ICMP error.
   virtual void send_outbound(std::vector<OutboundPacket>& batch) = 0;
-  // Whoever has these (outer end, remote end) conversations of TCP was away, and can be reached again: for a gateway that
-  // ends connections, which need not wait out its timers.
+  // Whoever has these conversations of TCP (outer end, remote end) was away, and can be reached again: for a gateway
+  // that ends connections, which need not wait out its timers.
   virtual void reached(std::span<const std::pair<Endpoint, Endpoint>> /*conversations*/) {}
   virtual void stop() = 0;
 };

@@ -1,5 +1,5 @@
-// The outside as sockets of this machine: a UDP socket for each mapped port, a ping socket for each mapped identifier, a
-// TCP socket for each connection (tcp_gateway.h).
+// The outside as sockets of this machine: a UDP socket for each mapped port, a ping socket for each mapped identifier,
+// a TCP socket for each connection (tcp_gateway.h).
 // It takes no privilege, no route and no rule; to its machine the gateway is a program like any other.
 //
 //   Nat --acquire()--> a socket is bound: its port is the outer end          release() --> it is closed
@@ -48,7 +48,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
     net::UdpOptions udp;
     // Asked once more of each packet, right before it is sent; none: all may go.
     std::function<bool(std::uint8_t protocol, const IpAddress& to, std::uint16_t port)> may_send;
-    std::size_t most_sockets = 16'384;  // of all kinds; each takes a descriptor and a port of the machine
+    std::size_t most_sockets = 16'384;           // of all kinds; each takes a descriptor and a port of the machine
     std::vector<std::uint16_t> forwarded_tcp{};  // the ports of forwards
     SocketStreams::PeekOffset peek_offset = SocketStreams::PeekOffset::automatic;
     TcpTerminator::Settings tcp{};

@@ -78,8 +78,9 @@ NumberedPorts& TcpGateway::ports_at(const IpAddress& address) {
   const auto known = std::ranges::find(ports_, address, [](const auto& one) { return one.first; });
   if (known != ports_.end()) return *known->second;
   return *ports_
-              .emplace_back(address, std::make_unique<NumberedPorts>(
-                                         NumberedPorts::Settings{.addresses = {address}, .udp = {}, .tcp = {}}, *random_))
+              .emplace_back(address,
+                            std::make_unique<NumberedPorts>(
+                                NumberedPorts::Settings{.addresses = {address}, .udp = {}, .tcp = {}}, *random_))
               .second;
 }
 

@@ -81,7 +81,7 @@ class TcpGateway final : private TcpTerminator::Clients {
   std::vector<std::pair<IpAddress, std::unique_ptr<NumberedPorts>>> ports_;
   ExternalGateway::Inside* inside_ = nullptr;
   std::unique_ptr<SocketStreams> streams_;
-  std::unique_ptr<TcpTerminator> terminator_;  // before streams_ in destruction
+  std::unique_ptr<TcpTerminator> terminator_;                                        // before streams_ in destruction
   std::unordered_map<std::uint32_t, std::pair<Binding, ForwardListener>> forwards_;  // by the binding's index
 };
 

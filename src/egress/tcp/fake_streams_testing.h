@@ -1,5 +1,5 @@
-// Streams in memory, whose servers are the test: what a server says lies in `inbox` until it is consumed, what it is told
-// in `heard`.
+// Streams in memory, whose servers are the test: what a server says lies in `inbox` until it is consumed, what it is
+// told in `heard`.
 #pragma once
 
 #include <algorithm>
@@ -48,8 +48,8 @@ class FakeStreams final : public HostStreams {
   // Open ones by their numbers, which count up from 1 in the order of connecting.
   std::map<Stream, One> open;
   std::map<Stream, Closed> closed;
-  std::size_t most = SIZE_MAX;                           // more are exhausted
-  std::optional<StreamError> refuses_at_once;            // what connect() returns
+  std::size_t most = SIZE_MAX;                 // more are exhausted
+  std::optional<StreamError> refuses_at_once;  // what connect() returns
 
   Stream last() const { return next_ - 1; }
   One& at(Stream stream) { return open.at(stream); }
@@ -90,7 +90,7 @@ class FakeStreams final : public HostStreams {
   // ---- HostStreams ----
 
   std::expected<Stream, StreamError> connect(const Endpoint& /*from*/, const Endpoint& to,
-                                            std::uint64_t cookie) override {
+                                             std::uint64_t cookie) override {
     if (refuses_at_once) return std::unexpected(*refuses_at_once);
     if (open.size() >= most) return std::unexpected(StreamError::exhausted);
     const Stream stream = next_++;
@@ -147,11 +147,8 @@ class FakeStreams final : public HostStreams {
   }
   void close(Stream stream, bool abort) override {
     One& one = at(stream);
-    closed[stream] = {.to = one.to,
-                      .heard = std::move(one.heard),
-                      .ended = one.ended,
-                      .aborted = abort,
-                      .unread = one.inbox.size()};
+    closed[stream] = {
+        .to = one.to, .heard = std::move(one.heard), .ended = one.ended, .aborted = abort, .unread = one.inbox.size()};
     open.erase(stream);
   }
 

@@ -28,13 +28,13 @@ namespace penstock::egress {
 // Why a stream could not be had, or is no more.
 enum class StreamError : std::uint8_t {
   none,
-  refused,      // nobody listens there (ECONNREFUSED)
-  host,         // no way to that host (EHOSTUNREACH, EHOSTDOWN)
-  network,      // no route (ENETUNREACH, ENETDOWN, EADDRNOTAVAIL)
-  prohibited,   // this machine's rules forbid it (EACCES, EPERM), or a router's (ICMP says so as EHOSTUNREACH alone)
-  timed_out,    // nobody answered (ETIMEDOUT)
-  reset,        // by the peer (ECONNRESET, EPIPE)
-  exhausted,    // descriptors, memory, ports (EMFILE, ENFILE, ENOBUFS, ENOMEM, EAGAIN of connect())
+  refused,     // nobody listens there (ECONNREFUSED)
+  host,        // no way to that host (EHOSTUNREACH, EHOSTDOWN)
+  network,     // no route (ENETUNREACH, ENETDOWN, EADDRNOTAVAIL)
+  prohibited,  // this machine's rules forbid it (EACCES, EPERM), or a router's (ICMP says so as EHOSTUNREACH alone)
+  timed_out,   // nobody answered (ETIMEDOUT)
+  reset,       // by the peer (ECONNRESET, EPIPE)
+  exhausted,   // descriptors, memory, ports (EMFILE, ENFILE, ENOBUFS, ENOMEM, EAGAIN of connect())
 };
 
 class HostStreams {

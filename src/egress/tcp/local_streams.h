@@ -17,7 +17,8 @@ namespace penstock::egress {
 
 class LocalStreams final : public HostStreams {
  public:
-  // Gets the other end, of a client at `from` that connected to `to`. False: there is no such service, or it has enough.
+  // Gets the other end, of a client at `from` that connected to `to`. False: there is no such service, or it has
+  // enough.
   using Serve = std::function<bool(net::FileDescriptor stream, const Endpoint& from, const Endpoint& to)>;
 
   // Refusal: exhausted, no descriptor.

@@ -94,8 +94,7 @@ std::optional<SackBlock> Scoreboard::next_hole() const {
 
 std::uint32_t Scoreboard::unsacked(Sequence from, Sequence to) const {
   std::uint32_t bytes = distance(from, to);
-  for (const SackBlock& range : ranges_)
-    bytes -= distance(later_of(range.first, from), earlier_of(range.end, to));
+  for (const SackBlock& range : ranges_) bytes -= distance(later_of(range.first, from), earlier_of(range.end, to));
   return bytes;
 }
 

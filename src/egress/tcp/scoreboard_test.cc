@@ -177,8 +177,7 @@ TEST(Scoreboard, CountsAsASetOfBytesDoes) {
           }
       }
       std::uint32_t flight = 0;
-      for (std::uint32_t i = una; i < nxt; ++i)
-        flight += !sacked.contains(i) && (i >= lost || i < again) ? 1U : 0U;
+      for (std::uint32_t i = una; i < nxt; ++i) flight += !sacked.contains(i) && (i >= lost || i < again) ? 1U : 0U;
       ASSERT_EQ(board.in_flight(kStart + una, kStart + nxt), flight) << seed << " " << step;
     }
   }

@@ -1,4 +1,5 @@
-// Arithmetic of sequence numbers, which wrap (RFC 9293 section 3.4). Numbers that are compared are less than 2^31 apart.
+// Arithmetic of sequence numbers, which wrap (RFC 9293 section 3.4). Numbers that are compared are less than 2^31
+// apart.
 //
 // Threads   pure functions.
 #pragma once

@@ -116,7 +116,7 @@ void SocketStreams::set_external(const std::optional<IpAddress>& v4, const std::
 }
 
 std::expected<HostStreams::Stream, StreamError> SocketStreams::connect(const Endpoint& /*from*/, const Endpoint& to,
-                                                                      std::uint64_t cookie) {
+                                                                       std::uint64_t cookie) {
   ++counters_.connects;
   if (settings_.may_connect && !settings_.may_connect(to)) return not_connected(StreamError::prohibited);
   if (count_ >= settings_.most_streams) return not_connected(StreamError::exhausted);

@@ -79,7 +79,8 @@ class SocketStreams final : public HostStreams {
 
   void set_most_streams(std::size_t most) { settings_.most_streams = most; }
 
-  // Also `prohibited` by Settings::may_connect, `exhausted` where there are most_streams, and `network` where the family has no outer address.
+  // Also `prohibited` by Settings::may_connect, `exhausted` where there are most_streams, and `network` where the
+  // family has no outer address.
   std::expected<Stream, StreamError> connect(const Endpoint& from, const Endpoint& to, std::uint64_t cookie) override;
   // A connected socket of TCP, or an end of a Unix socket pair. Not held to most_streams: the descriptor is there
   // already. Where the kernel will not watch it, it is told of as failed, in a later turn.

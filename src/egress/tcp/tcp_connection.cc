@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint16_t kSmallestMss = 64;  // what a client asks for below it is not believed
 // What a connection takes of what is next where its client holds too much, in bytes.
 constexpr std::size_t kLittle = 16 * 1024 - Packet::kHeadroom;
-constexpr std::size_t kStampsSize = 12;     // of the option, padded
+constexpr std::size_t kStampsSize = 12;  // of the option, padded
 
 std::size_t plain_headers(Family family) { return family == Family::ipv4 ? 40 : 60; }
 
@@ -131,10 +131,8 @@ void TcpConnection::could_not_connect(StreamError error) {
       break;
     default:
       ++counters.refused;
-      push(tcp_packet({.from = ends_.server,
-                       .to = ends_.client,
-                       .acknowledgement = irs_ + 1,
-                       .flags = kTcpRst | kTcpAck}));
+      push(tcp_packet(
+          {.from = ends_.server, .to = ends_.client, .acknowledgement = irs_ + 1, .flags = kTcpRst | kTcpAck}));
   }
   leave();
 }
@@ -287,7 +285,8 @@ bool TcpConnection::take_acknowledgement(const TcpView& segment) {
   }
   const std::uint32_t window = std::uint32_t{segment.window} << scale_;
   const bool duplicate = acknowledgement == una_ && una_ != nxt_ && length_of(segment) == 0 && window == window_;
-  // And of what acknowledges more than ever, though it is data that was sent again: its numbers are old, its window not.
+  // And of what acknowledges more than ever, though it is data that was sent again: its numbers are old, its window is
+  // not.
   if (is_after(acknowledgement, una_) || is_before(window_sequence_, segment.sequence) ||
       (window_sequence_ == segment.sequence && !is_after(window_acknowledgement_, acknowledgement))) {
     window_ = window;
@@ -410,8 +409,8 @@ bool TcpConnection::hold(Sequence first, Packet&& packet, std::size_t at, std::s
   return taken;
 }
 
-// A router on the way, or the client's host, could not deliver what begins there (RFC 1191, RFC 8201; RFC 5461 of what is
-// not believed).
+// A router on the way, or the client's host, could not deliver what begins there (RFC 1191, RFC 8201; RFC 5461 of what
+// is not believed).
 void TcpConnection::undeliverable(Sequence sequence, std::uint32_t mtu) {
   if (is_before(sequence, una_) || !is_before(sequence, nxt_)) return;
   if (mtu == 0) {
@@ -510,8 +509,7 @@ void TcpConnection::restart_resend_timer() {
 
 void TcpConnection::arm() {
   TimePoint at = std::min(resend_at_, ack_at_);
-  if (state_ == State::open)
-    at = std::min(at, heard_at_ + shared_->settings.keepalive + kProbeInterval * retries_);
+  if (state_ == State::open) at = std::min(at, heard_at_ + shared_->settings.keepalive + kProbeInterval * retries_);
   if (at != TimePoint::max()) shared_->wheel.set(*this, at);
 }
 

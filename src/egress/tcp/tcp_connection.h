@@ -12,22 +12,22 @@
 //   server's bytes:  in the socket --peek()--> packet, as often as it takes --ACK--> consume()
 //
 // Sending       CUBIC's window (congestion.h) and the client's; SACK or NewReno recovery (scoreboard.h); a timeout that
-//               is found to have been none is taken back (Eifel, RFC 3522). No more than the queue towards the client has
-//               room for (Clients::credit()), where that is known; while there is none, as when the client's link is
-//               away, nothing is sent again and no time counts.
+//               is found to have been none is taken back (Eifel, RFC 3522). No more than the queue towards the client
+//               has room for (Clients::credit()), where that is known; while there is none, as when the client's link
+//               is away, nothing is sent again and no time counts. Once it is back, it goes at once (reached()).
 // Receiving     the window begins at kFirstWindow and doubles while the client fills it and the server takes all, up to
 //               kMostWindow; what a slow server leaves takes it up again. It never retracts. ACKs wait for kAckDelay at
 //               most, and for two segments.
 // Small windows nothing below a segment, or half of the largest window, goes out while something is under way; what is
 //               offered grows by two segments at least (RFC 9293 section 3.8.6.2).
-// Patience      SYNs 5 times, data kMostRetries times (RFC 9293 section 3.8.3), as probes of a window of 0 and of a silent
-//               client; a client that answers may keep its window closed for as long as it likes.
+// Patience      SYNs 5 times, data kMostRetries times (RFC 9293 section 3.8.3), and as often probes of a closed window;
+//               a silent client kMostProbes times. Who answers may keep his window closed for as long as he likes.
 // Not taken     urgent data (is data), simultaneous opens (RST), data in a SYN (comes again).
 // Strangers     RSTs and SYNs within the window but not exact are challenged (RFC 5961), as is what acknowledges the
 //               future; old timestamps are dropped (PAWS).
 //
 // Always true   every byte is passed on once and in order; after gone() it holds no stream, timer or credit.
-// Memory        sizeof at most 640 and nothing else while idle.
+// Memory        kMostSize, and nothing else while idle.
 // Threads       its loop's.
 #pragma once
 
@@ -99,8 +99,8 @@ class TcpShared {
   }
   std::size_t held() const { return held_; }
 
-  PacketBatch out;                // to clients
-  std::size_t out_footprint = 0;  // of these
+  PacketBatch out;                          // to clients
+  std::size_t out_footprint = 0;            // of these
   std::array<Packet, kPacketsAPeek> blank;  // of the largest size, to be peeked into
 
  private:
@@ -112,6 +112,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
  public:
   enum class State : std::uint8_t { connecting, syn_received, syn_sent, open, time_wait, gone };
 
+  static constexpr std::size_t kMostSize = 640;  // of one, in bytes
   static constexpr std::uint32_t kFirstWindow = 256 * 1024;
   static constexpr std::uint32_t kMostWindow = 4 * 1024 * 1024;
   static constexpr std::uint8_t kWindowScale = 7;
@@ -119,7 +120,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   static constexpr Duration kTimeWait = std::chrono::seconds(60);
   static constexpr int kMostSyns = 6;
   static constexpr int kMostRetries = 15;
-  static constexpr int kMostProbes = 9;                              // of a client that is silent
+  static constexpr int kMostProbes = 9;  // of a client that is silent
   static constexpr Duration kProbeInterval = std::chrono::seconds(75);
   static constexpr std::size_t kBytesATurn = 512 * 1024;
 
@@ -128,8 +129,8 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
 
   // Whose it is, for what is held of it.
   void set_owner(SessionId owner) { owner_ = owner; }
-  // The first word of a client, a SYN. `above`: what our numbers begin beyond, as those before did not (RFC 9293 section
-  // 3.6.1).
+  // The first word of a client, a SYN. `above`: what our numbers begin beyond, since a connection before this one got
+  // so far (RFC 9293 section 3.6.1).
   void begin(const TcpView& syn, std::optional<Sequence> above);
   // Of a stream from outside.
   void begin(HostStreams::Stream stream);
@@ -245,24 +246,24 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   bool sack_ok_ = false;
   bool stamps_ok_ = false;
   bool scaling_ok_ = false;
-  std::uint8_t scale_ = 0;  // of its windows
+  std::uint8_t scale_ = 0;   // of its windows
   std::uint16_t mss_ = 536;  // payload of a segment to it, options taken off
 
   // Towards the client. Its bytes begin at iss_ + 1.
-  bool more_ = false;         // the socket may have something to peek
+  bool more_ = false;          // the socket may have something to peek
   bool server_ended_ = false;  // data_end_ is where
   bool fin_sent_ = false;
   bool fin_acknowledged_ = false;
-  bool closed_first_ = false;  // our FIN was sent before the client's came
+  bool closed_first_ = false;   // our FIN was sent before the client's came
   bool window_limits_ = false;  // CUBIC's window held the last data back
-  bool failed_ = false;        // the stream is broken
-  bool starved_ = false;       // a timeout passed while there was no credit
+  bool failed_ = false;         // the stream is broken
+  bool starved_ = false;        // a timeout passed while there was no credit
   Recovery recovery_ = Recovery::none;
   std::uint8_t duplicates_ = 0;
   std::uint8_t retries_ = 0;
   Sequence iss_ = 0;
-  Sequence una_ = 0;  // the first that is not acknowledged
-  Sequence nxt_ = 0;  // the next that was never sent
+  Sequence una_ = 0;   // the first that is not acknowledged
+  Sequence nxt_ = 0;   // the next that was never sent
   Sequence head_ = 0;  // the socket's first byte
   Sequence data_end_ = 0;
   std::uint32_t widened_ = 64 * 1024;  // what the server may send before the client acknowledges
@@ -288,7 +289,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   Sequence fin_at_ = 0;
   Sequence edge_ = 0;  // the right edge of what was offered
   std::uint32_t limit_ = kFirstWindow;
-  Sequence grown_from_ = 0;   // what was next when the round trip began that grow_window() counts in
+  Sequence grown_from_ = 0;  // what was next when the round trip began that grow_window() counts in
   TimePoint grown_at_{};
   std::uint32_t unacknowledged_ = 0;  // bytes since the last ACK
   Sequence acknowledged_ = 0;         // the last ACK that was sent
@@ -305,5 +306,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   TimePoint heard_at_{};
   TimePoint challenged_at_{};
 };
+
+static_assert(sizeof(TcpConnection) <= TcpConnection::kMostSize);
 
 }  // namespace penstock::egress

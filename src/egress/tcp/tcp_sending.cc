@@ -21,8 +21,8 @@ std::uint16_t own_mss(Family family) {
 
 // The largest packet that is worth its buffer where `credit` bytes of memory are left; 0: none is.
 std::size_t largest_packet(std::size_t credit) {
-  for (const std::size_t size : {Packet::kMaxSize, std::size_t{16 * 1024} - Packet::kHeadroom,
-                                 std::size_t{2048} - Packet::kHeadroom}) {
+  for (const std::size_t size :
+       {Packet::kMaxSize, std::size_t{16 * 1024} - Packet::kHeadroom, std::size_t{2048} - Packet::kHeadroom}) {
     if (credit >= Packet::footprint_of(size)) return size;
   }
   return 0;
@@ -184,8 +184,7 @@ std::optional<TcpConnection::Chosen> TcpConnection::choose() {
 }
 
 std::size_t TcpConnection::peek_and_send(const Chosen& chosen, std::size_t& credit) {
-  const std::uint32_t data =
-      server_ended_ ? std::min(chosen.size, distance(chosen.first, data_end_)) : chosen.size;
+  const std::uint32_t data = server_ended_ ? std::min(chosen.size, distance(chosen.first, data_end_)) : chosen.size;
   if (data == 0) {
     send_fin();
     return 1;
@@ -225,8 +224,8 @@ std::size_t TcpConnection::peek_and_send(const Chosen& chosen, std::size_t& cred
   if (peeked.bytes == 0) return 0;
 
   const Sequence end = chosen.first + static_cast<Sequence>(peeked.bytes);
-  const bool with_fin = server_ended_ && end == data_end_ &&
-                        (chosen.again ? chosen.size > peeked.bytes : usable_window() > peeked.bytes);
+  const bool with_fin =
+      server_ended_ && end == data_end_ && (chosen.again ? chosen.size > peeked.bytes : usable_window() > peeked.bytes);
   Sequence first = chosen.first;
   for (std::size_t i = 0, left = peeked.bytes; left != 0; ++i) {
     const std::size_t size = std::min(left, views[i].size());
@@ -343,8 +342,7 @@ void TcpConnection::send_ack() {
   TcpHeader made = header(nxt_, kTcpAck);
   if (sack_ok_ && arrivals_.has_gaps()) {
     const std::size_t room = stamps_ok_ ? TcpOptions::kMostSacks - 1 : TcpOptions::kMostSacks;
-    made.options.sack_count =
-        static_cast<std::uint8_t>(arrivals_.sacks(std::span(made.options.sacks).first(room)));
+    made.options.sack_count = static_cast<std::uint8_t>(arrivals_.sacks(std::span(made.options.sacks).first(room)));
   }
   push(tcp_packet(made));
 }

@@ -4,7 +4,22 @@
 //   client --packets--> [ TcpTerminator ] --bytes--> HostStreams --> server
 //   client <--packets-- [ TcpTerminator ] <--bytes-- HostStreams <-- server
 //
-// To the client it is the server, to the server it is a program of this machine.
+// To the client it is the server, to the server it is a program of this machine. What a single connection does, and how
+// long it waits for what, stands in tcp_connection.h; here they are found, touched and taken away.
+//
+// Batches     from_client(), ready() and the others change state only; flush() then does for each connection that was
+//             touched what follows: one write, one consume, one peek, packets of up to 64 KiB, one acknowledgement. Who
+//             has more to send than kBytesATurn goes on in a later turn of the loop.
+// Re-entry    Clients may call back from_client() and flush() from to_clients(): a flush() inside of a flush() leaves
+//             the work to the one outside.
+// Order       a connection's last packets are delivered before closed() is told.
+// Bounds      Settings. Where there are most_connections, one that waits out its time makes room; else a SYN is told
+//             that the network is unreachable.
+// Memory      some 650 bytes a connection, nothing besides while it is idle; 16 KiB for all timers, 256 KiB to peek
+// into. Cost        a keyed hash for each packet, and for each connection that is touched in a batch its system calls.
+// Nothing
+//             is allocated for packets but their buffers.
+// Threads     its loop's.
 #pragma once
 
 #include <cstddef>
@@ -15,9 +30,9 @@
 #include "base/ip.h"
 #include "base/random.h"
 #include "egress/tcp/host_streams.h"
+#include "packet/icmp.h"
 #include "packet/ip_view.h"
 #include "packet/packet.h"
-#include "packet/icmp.h"
 #include "router/port.h"
 #include "router/port_id.h"
 
@@ -57,20 +72,20 @@ class TcpTerminator final : private HostStreams::Events {
     // Beyond it a connection takes what is next alone, and little of that.
     std::size_t held_bytes = std::size_t{256} << 20;
     std::size_t held_bytes_of_client = std::size_t{16} << 20;
-    Duration keepalive = std::chrono::hours(2);      // of silence, until the client is asked whether it lives
+    Duration keepalive = std::chrono::hours(2);  // of silence, until the client is asked whether it lives
   };
   struct Counters {
-    std::uint64_t opened = 0;          // by clients
-    std::uint64_t accepted = 0;        // from outside
-    std::uint64_t refused = 0;         // outside said no at once: refused, unreachable, prohibited
-    std::uint64_t timed_out = 0;       // nobody answered outside, or the client no more
+    std::uint64_t opened = 0;     // by clients
+    std::uint64_t accepted = 0;   // from outside
+    std::uint64_t refused = 0;    // outside said no at once: refused, unreachable, prohibited
+    std::uint64_t timed_out = 0;  // nobody answered outside, or the client no more
     std::uint64_t reset_by_client = 0;
     std::uint64_t reset_by_server = 0;
-    std::uint64_t exhausted = 0;       // no socket could be had, or too many connections
-    std::uint64_t malformed = 0;       // segments with bad checksums or headers
-    std::uint64_t out_of_window = 0;   // segments that are none of the connection's now
-    std::uint64_t no_connection = 0;   // segments of none; they were answered with RST
-    std::uint64_t retransmitted = 0;   // segments
+    std::uint64_t exhausted = 0;      // no socket could be had, or too many connections
+    std::uint64_t malformed = 0;      // segments with bad checksums or headers
+    std::uint64_t out_of_window = 0;  // segments that are none of the connection's now
+    std::uint64_t no_connection = 0;  // segments of none; they were answered with RST
+    std::uint64_t retransmitted = 0;  // segments
   };
 
   // `loop`, `random`, `streams` and `clients` outlive it.

@@ -27,8 +27,13 @@ class TcpTerminatorTest : public ::testing::Test, public TcpTerminator::Clients 
   void closed(const TcpEnds&) override { ++closed_; }
 
   void send(std::uint8_t flags, std::uint32_t sequence, std::uint32_t acknowledgement, std::string_view payload = {}) {
-    TcpHeader header{.from = ends_.client, .to = ends_.server, .sequence = 1000 + sequence,
-                     .acknowledgement = acknowledgement, .flags = flags, .window = 0xFFFF, .options = {}};
+    TcpHeader header{.from = ends_.client,
+                     .to = ends_.server,
+                     .sequence = 1000 + sequence,
+                     .acknowledgement = acknowledgement,
+                     .flags = flags,
+                     .window = 0xFFFF,
+                     .options = {}};
     if ((flags & kTcpSyn) != 0) {
       header.options.mss = 1460;
       header.options.sack_permitted = true;

@@ -1,7 +1,7 @@
 // One deadline for each of many, in a wheel of slots: to move one is a few instructions, whatever their number.
 //
 //   now
-//    | . . [a,c] . . [b] . . . . . .  kSlots of kTick  --> a deadline beyond the wheel waits in the last slot and goes on
+//    | . . [a,c] . . [b] . . . . . .   kSlots of kTick; a deadline beyond waits in the last slot and goes on
 //
 // A deadline that moves to a later time stays in its slot until that comes, and goes on then: who restarts a timer with
 // every packet pays nothing for it. None fires early; a late one is late by kTick at most, and by what the loop is.
@@ -56,7 +56,8 @@ class TimerWheel {
   void remove(Member& member) {
     if (!contains(member)) return;
     if (member.next_in_slot != nullptr) member.next_in_slot->previous_in_slot = member.previous_in_slot;
-    (member.previous_in_slot == nullptr ? slots_[member.slot] : member.previous_in_slot->next_in_slot) = member.next_in_slot;
+    (member.previous_in_slot == nullptr ? slots_[member.slot] : member.previous_in_slot->next_in_slot) =
+        member.next_in_slot;
     if (slots_[member.slot] == nullptr) occupied_[member.slot / 64] &= ~(std::uint64_t{1} << member.slot % 64);
     member.next_in_slot = member.previous_in_slot = nullptr;
     member.slot = Member::kNowhere;
