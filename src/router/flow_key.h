@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/ip.h"
 #include "packet/ip_view.h"
+#include "packet/tcp_segment.h"
 #include "router/address_bits.h"
 
 namespace penstock::router {
@@ -41,12 +42,6 @@ enum class FlowRole : std::uint8_t {
   other_control,   // other ICMP, which is part of no conversation
   later_fragment,  // has no ports: goes with its first fragment
 };
-
-// RFC 9293 section 3.1.
-inline constexpr std::uint8_t kTcpFin = 0x01;
-inline constexpr std::uint8_t kTcpSyn = 0x02;
-inline constexpr std::uint8_t kTcpRst = 0x04;
-inline constexpr std::uint8_t kTcpAck = 0x10;
 
 struct FlowView {
   FlowKey key;

@@ -56,8 +56,8 @@ class StandInPorts final : public ExternalPorts {
 
   std::size_t held() const { return held_.size(); }
   bool refuse = false;
-  std::set<Endpoint> forwards;                           // which are none of these
-  std::vector<std::pair<Endpoint, Endpoint>> told = {};  // outer and remote ends of what ended
+  std::set<Endpoint> forwards;                      // which are none of these
+  std::vector<std::pair<Endpoint, Endpoint>> told;  // outer and remote ends of what ended
 
  private:
   std::vector<IpAddress> addresses_;

@@ -49,7 +49,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
     // Asked once more of each packet, right before it is sent; none: all may go.
     std::function<bool(std::uint8_t protocol, const IpAddress& to, std::uint16_t port)> may_send;
     std::size_t most_sockets = 16'384;           // of all kinds; each takes a descriptor and a port of the machine
-    std::vector<std::uint16_t> forwarded_tcp{};  // the ports of forwards
+    std::vector<std::uint16_t> forwarded_tcp;  // the ports of forwards
     SocketStreams::PeekOffset peek_offset = SocketStreams::PeekOffset::automatic;
     TcpTerminator::Settings tcp{};
   };

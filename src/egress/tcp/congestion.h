@@ -96,7 +96,7 @@ class Congestion {
   float round_trip_ = 0;  // smoothed, seconds; 0: none
 
   // Avoidance, with the names of RFC 9438 section 4.1.
-  TimePoint epoch_{};       // t_epoch
+  TimePoint epoch_;         // t_epoch
   double estimate_ = 0;     // W_est
   std::uint32_t most_ = 0;  // W_max
   float until_most_ = 0;    // K, seconds after epoch_; negative if the flat part is over

@@ -76,10 +76,10 @@ struct Weather {
   unsigned duplication = 0;
   unsigned overtaking = 0;
   unsigned corruption = 0;
-  Duration late{};       // at most, of what is overtaken or comes twice
-  TimePoint clears{};    // from then on nothing is lost or broken
-  TimePoint cut_from{};  // until cut_until nothing comes through
-  TimePoint cut_until{};
+  Duration late{};     // at most, of what is overtaken or comes twice
+  TimePoint clears;    // from then on nothing is lost or broken
+  TimePoint cut_from;  // until cut_until nothing comes through
+  TimePoint cut_until;
   std::size_t rate = 0;          // bytes a second that come through; 0: as many as there are
   std::size_t queue = SIZE_MAX;  // bytes that wait for that; more are lost
   std::size_t mtu = SIZE_MAX;    // larger packets are lost, which their sender is told
@@ -120,8 +120,8 @@ class Road {
   Coalescer coalescer_{{Offload::Gso::tcp4, Offload::Gso::tcp6}};
   PacketBatch apart_;
   PacketBatch together_;
-  TimePoint last_arrival_{};
-  TimePoint free_from_{};  // when the bytes before have come through
+  TimePoint last_arrival_;
+  TimePoint free_from_;  // when the bytes before have come through
   std::size_t under_way_ = 0;
   Counters counters_;
 };

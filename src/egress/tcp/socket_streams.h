@@ -54,11 +54,11 @@ class SocketStreams final : public HostStreams {
 
   struct Settings {
     // The addresses of this machine that sockets are bound to; a family without one has no way out.
-    std::optional<IpAddress> external4{};
-    std::optional<IpAddress> external6{};
+    std::optional<IpAddress> external4 = std::nullopt;
+    std::optional<IpAddress> external6 = std::nullopt;
     std::size_t most_streams = 16'384;  // adopted ones among them; each takes a descriptor
     // Asked right before each connection; none: all may be made.
-    std::function<bool(const Endpoint& to)> may_connect{};
+    std::function<bool(const Endpoint& to)> may_connect;
     PeekOffset peek_offset = PeekOffset::automatic;
   };
   struct Counters {

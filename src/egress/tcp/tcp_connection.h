@@ -274,7 +274,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   Sequence window_acknowledgement_ = 0;
   std::uint32_t resent_stamp_ = 0;  // when the last timeout sent something again
   Sequence timed_end_ = 0;          // what is being timed
-  TimePoint timed_at_{};            // none: nothing is
+  TimePoint timed_at_;              // none: nothing is
   RoundTrip round_trip_;
   Congestion congestion_;
   Scoreboard board_;
@@ -290,7 +290,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   Sequence edge_ = 0;  // the right edge of what was offered
   std::uint32_t limit_ = kFirstWindow;
   Sequence grown_from_ = 0;  // what was next when the round trip began that grow_window() counts in
-  TimePoint grown_at_{};
+  TimePoint grown_at_;
   std::uint32_t unacknowledged_ = 0;  // bytes since the last ACK
   Sequence acknowledged_ = 0;         // the last ACK that was sent
   std::uint32_t recent_stamp_ = 0;
@@ -303,8 +303,8 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   // None of them: max().
   TimePoint resend_at_ = TimePoint::max();
   TimePoint ack_at_ = TimePoint::max();
-  TimePoint heard_at_{};
-  TimePoint challenged_at_{};
+  TimePoint heard_at_;
+  TimePoint challenged_at_;
 };
 
 static_assert(sizeof(TcpConnection) <= TcpConnection::kMostSize);

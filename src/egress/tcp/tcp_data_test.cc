@@ -6,9 +6,9 @@
 namespace penstock::egress::testing {
 namespace {
 
-const Says kPlain{.mss = 1460};
-const Says kSack{.mss = 1460, .sack = true};
-const Says kStamped{.mss = 1460, .scale = 7, .sack = true, .ts = true};
+const Says plain{.mss = 1460};
+const Says sack{.mss = 1460, .sack = true};
+const Says stamped{.mss = 1460, .scale = 7, .sack = true, .ts = true};
 
 // ---- from the client ----
 
@@ -25,7 +25,7 @@ class TcpReceiving : public TcpScript {
 };
 
 TEST_F(TcpReceiving, DataInOrderReachesTheServerAndIsAcknowledged) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kAck | kPsh, {.data = 100});
   server.heard(100);
   client.expects_ack(101);
@@ -35,7 +35,7 @@ TEST_F(TcpReceiving, DataInOrderReachesTheServerAndIsAcknowledged) {
 }
 
 TEST_F(TcpReceiving, EverySecondFullSegmentIsAcknowledgedAtOnce) {
-  client.opens(kPlain);  // RFC 9293 section 3.8.6.3, RFC 5681 section 4.2
+  client.opens(plain);  // RFC 9293 section 3.8.6.3, RFC 5681 section 4.2
   client.sends(kAck, {.data = 1460});
   client.sends(kAck, {.data = 1460});
   client.expects_ack_now(2921);
@@ -45,7 +45,7 @@ TEST_F(TcpReceiving, EverySecondFullSegmentIsAcknowledgedAtOnce) {
 }
 
 TEST_F(TcpReceiving, ASingleSegmentIsAcknowledgedSoon) {
-  client.opens(kPlain);  // RFC 9293 section 3.8.6.3: within half a second
+  client.opens(plain);  // RFC 9293 section 3.8.6.3: within half a second
   for (std::uint32_t at = 1; at < 100; at += 10) {
     client.sends(kAck, {.data = 10});
     EXPECT_LE(client.waits(1s), 0.06);
@@ -56,7 +56,7 @@ TEST_F(TcpReceiving, ASingleSegmentIsAcknowledgedSoon) {
 }
 
 TEST_F(TcpReceiving, AnAcknowledgementRidesOnAnswers) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kAck, {.data = 10});
   server.says(100);
   for (const Seen& seen : client.expects_data(1, 100)) EXPECT_EQ(seen.ack, 11U);
@@ -66,7 +66,7 @@ TEST_F(TcpReceiving, AnAcknowledgementRidesOnAnswers) {
 }
 
 TEST_F(TcpReceiving, WhatIsOutOfOrderWaitsAndIsAcknowledgedAtOnce) {
-  client.opens(kSack);  // RFC 5681 section 4.2, RFC 2018 section 4
+  client.opens(sack);  // RFC 5681 section 4.2, RFC 2018 section 4
   client.sends(kAck, {.seq = 101, .data = 100});
   client.expects(kAck, {.seq = 1, .ack = 1, .data = 0, .sacks = {{{101, 201}}}});
   server.heard(0);
@@ -79,7 +79,7 @@ TEST_F(TcpReceiving, WhatIsOutOfOrderWaitsAndIsAcknowledgedAtOnce) {
 }
 
 TEST_F(TcpReceiving, AGapThatFillsInPartIsAcknowledgedAtOnce) {
-  client.opens(kSack);  // RFC 5681 section 4.2
+  client.opens(sack);  // RFC 5681 section 4.2
   client.sends(kAck, {.seq = 201, .data = 100});
   client.expects(kAck, {.ack = 1, .sacks = {{{201, 301}}}});
   client.sends(kAck, {.seq = 1, .data = 100});
@@ -88,7 +88,7 @@ TEST_F(TcpReceiving, AGapThatFillsInPartIsAcknowledgedAtOnce) {
 }
 
 TEST_F(TcpReceiving, TheMostRecentBlockStandsFirst) {
-  client.opens(kSack);  // RFC 2018 section 4
+  client.opens(sack);  // RFC 2018 section 4
   client.sends(kAck, {.seq = 301, .data = 100});
   client.sends(kAck, {.seq = 501, .data = 100});
   client.sends(kAck, {.seq = 101, .data = 100});
@@ -108,7 +108,7 @@ TEST_F(TcpReceiving, TheMostRecentBlockStandsFirst) {
 }
 
 TEST_F(TcpReceiving, ThreeBlocksFitBesideTimestamps) {
-  client.opens(kStamped);  // RFC 2018 section 3
+  client.opens(stamped);  // RFC 2018 section 3
   for (const std::uint32_t seq : {101U, 301U, 501U, 701U}) client.sends(kAck, {.seq = seq, .data = 100});
   client.loses(3);
   const auto blocks = client.expects(kAck, {.ack = 1}).sacks();
@@ -117,7 +117,7 @@ TEST_F(TcpReceiving, ThreeBlocksFitBesideTimestamps) {
 }
 
 TEST_F(TcpReceiving, WithoutSackTheGapIsToldByRepetition) {
-  client.opens(kPlain);  // RFC 5681 section 4.2: a duplicate for each
+  client.opens(plain);  // RFC 5681 section 4.2: a duplicate for each
   for (const std::uint32_t seq : {101U, 201U, 301U}) {
     client.sends(kAck, {.seq = seq, .data = 100});
     client.expects(kAck, {.seq = 1, .ack = 1, .data = 0, .sacks = {{}}});
@@ -128,7 +128,7 @@ TEST_F(TcpReceiving, WithoutSackTheGapIsToldByRepetition) {
 }
 
 TEST_F(TcpReceiving, WhatCameBeforeIsAcknowledgedAtOnceAndDropped) {
-  client.opens(kSack);  // RFC 9293 section 3.10.7.4; RFC 2883 lets the block name what came twice
+  client.opens(sack);  // RFC 9293 section 3.10.7.4; RFC 2883 lets the block name what came twice
   client.sends(kAck, {.data = 300});
   client.expects_ack(301);
   client.sends(kAck, {.seq = 1, .data = 300});
@@ -140,7 +140,7 @@ TEST_F(TcpReceiving, WhatCameBeforeIsAcknowledgedAtOnceAndDropped) {
 }
 
 TEST_F(TcpReceiving, WhatLiesBeyondTheWindowIsAcknowledgedAndDropped) {
-  client.opens(kPlain);  // RFC 9293 section 3.10.7.4
+  client.opens(plain);  // RFC 9293 section 3.10.7.4
   const std::uint32_t edge = client.right_edge();
   client.sends(kAck, {.seq = edge, .text = "beyond"});
   client.expects(kAck, {.seq = 1, .ack = 1, .data = 0});
@@ -151,7 +151,7 @@ TEST_F(TcpReceiving, WhatLiesBeyondTheWindowIsAcknowledgedAndDropped) {
 }
 
 TEST_F(TcpReceiving, OverlapsOnBothSidesAreCut) {
-  client.opens(kSack);
+  client.opens(sack);
   client.sends(kAck, {.seq = 101, .data = 100});
   client.sends(kAck, {.seq = 301, .data = 100});
   client.drain();
@@ -167,7 +167,7 @@ TEST_F(TcpReceiving, OverlapsOnBothSidesAreCut) {
 TEST_F(TcpReceiving, SequenceNumbersOfTheClientWrap) {
   ScriptClient far{world, "10.100.0.2:40001", "192.0.2.1:80", 0xFFFF'FF00};
   ScriptServer its{far};
-  far.opens(kSack);
+  far.opens(sack);
   far.sends(kAck, {.seq = 201, .data = 100});
   far.expects(kAck, {.ack = 1, .sacks = {{{201, 301}}}});  // across it
   far.sends(kAck, {.seq = 101, .data = 100});
@@ -181,7 +181,7 @@ TEST_F(TcpReceiving, SequenceNumbersOfTheClientWrap) {
 }
 
 TEST_F(TcpReceiving, AnOldTimestampIsDroppedAndAcknowledged) {
-  client.opens(kStamped);  // RFC 7323 section 5.3
+  client.opens(stamped);  // RFC 7323 section 5.3
   client.sends(kAck, {.data = 100, .stamps = TcpTimestamps{5000, client.last_stamp_seen()}});
   client.expects_ack(101);
   client.sends(kAck, {.text = std::string(100, 'x'), .stamps = TcpTimestamps{4999, client.last_stamp_seen()}});
@@ -192,7 +192,7 @@ TEST_F(TcpReceiving, AnOldTimestampIsDroppedAndAcknowledged) {
 }
 
 TEST_F(TcpReceiving, ASegmentWithoutItsTimestampIsDropped) {
-  client.opens(kStamped);  // RFC 7323 section 3.2
+  client.opens(stamped);  // RFC 7323 section 3.2
   client.sends(kAck, {.text = "no stamp", .unstamped = true});
   server.heard(0);
   client.drain();
@@ -200,7 +200,7 @@ TEST_F(TcpReceiving, ASegmentWithoutItsTimestampIsDropped) {
 }
 
 TEST_F(TcpReceiving, TheTimestampThatIsEchoedIsOfWhatTheAckIsFor) {
-  client.opens(kStamped);  // RFC 7323 section 4.3
+  client.opens(stamped);  // RFC 7323 section 4.3
   const auto at = [&](std::uint32_t seq, std::uint32_t value) {
     client.sends(kAck, {.seq = seq, .data = 100, .stamps = TcpTimestamps{value, client.last_stamp_seen()}});
   };
@@ -219,7 +219,7 @@ TEST_F(TcpReceiving, TheTimestampThatIsEchoedIsOfWhatTheAckIsFor) {
 }
 
 TEST_F(TcpReceiving, AFullServerClosesTheWindowAndRoomOpensIt) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.has_room(1000);
   fill_the_window();  // that its right edge never goes back is checked of each segment
   const std::uint32_t said = client.right_edge() - 1;
@@ -240,7 +240,7 @@ TEST_F(TcpReceiving, AFullServerClosesTheWindowAndRoomOpensIt) {
 }
 
 TEST_F(TcpReceiving, ALittleRoomDoesNotOpenTheWindow) {
-  client.opens(kPlain);  // RFC 9293 section 3.8.6.2.2: not before a segment or half of it fits
+  client.opens(plain);  // RFC 9293 section 3.8.6.2.2: not before a segment or half of it fits
   server.has_room(0);
   fill_the_window();
   client.drain();
@@ -251,7 +251,7 @@ TEST_F(TcpReceiving, ALittleRoomDoesNotOpenTheWindow) {
 }
 
 TEST_F(TcpReceiving, AnAckOfWhatWasNotSentIsAnswered) {
-  client.opens(kPlain);  // RFC 9293 section 3.10.7.4, RFC 5961 section 5
+  client.opens(plain);  // RFC 9293 section 3.10.7.4, RFC 5961 section 5
   client.acks(5000);
   client.expects(kAck, {.seq = 1, .ack = 1});
   client.sends(kAck, {.ack = 5000, .text = "not taken"});
@@ -280,7 +280,7 @@ class TcpSending : public TcpScript {
 };
 
 TEST_F(TcpSending, DataStaysWithTheServerUntilTheClientHasIt) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(3000);
   client.expects_data(1, 3000);
   EXPECT_EQ(server.waiting(), 3000U);
@@ -314,13 +314,13 @@ TEST_F(TcpSending, TheWindowIsScaled) {
 }
 
 TEST_F(TcpSending, ASegmentLeavesRoomForTimestamps) {
-  client.opens(kStamped);  // RFC 6691, RFC 7323 appendix A
+  client.opens(stamped);  // RFC 6691, RFC 7323 appendix A
   server.says(1448 * 4);
   for (const Seen& segment : client.expects_data(1, 1448 * 4)) EXPECT_EQ(segment.data.size(), 1448U);
 }
 
 TEST_F(TcpSending, MuchGoesInOnePacketThatAKernelCuts) {
-  client.opens(kStamped);
+  client.opens(stamped);
   client.packets.clear();
   server.says(1448 * 8);
   ASSERT_EQ(client.packets.size(), 1U);
@@ -338,7 +338,7 @@ TEST_F(TcpSending, MuchGoesInOnePacketThatAKernelCuts) {
 }
 
 TEST_F(TcpSending, ALittleIsAnOrdinaryPacket) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.packets.clear();
   server.says(1460);
   ASSERT_EQ(client.packets.size(), 1U);
@@ -347,14 +347,14 @@ TEST_F(TcpSending, ALittleIsAnOrdinaryPacket) {
 }
 
 TEST_F(TcpSending, TheLastOfWhatThereIsIsPushed) {
-  client.opens(kPlain);  // RFC 9293 section 3.9.1.2
+  client.opens(plain);  // RFC 9293 section 3.9.1.2
   server.says(5000);
   const auto segments = client.expects_data(1, 5000);
   EXPECT_TRUE(segments.back().has(kPsh));
 }
 
 TEST_F(TcpSending, AClosedWindowIsAskedAboutAtGrowingIntervals) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.window = 0;
   client.acks(1);
   client.drain();
@@ -378,7 +378,7 @@ TEST_F(TcpSending, AClosedWindowIsAskedAboutAtGrowingIntervals) {
 }
 
 TEST_F(TcpSending, AClosedWindowMayStayClosedForHours) {
-  client.opens(kPlain);  // RFC 9293 section 3.8.6.1: as long as the client answers
+  client.opens(plain);  // RFC 9293 section 3.8.6.1: as long as the client answers
   client.window = 0;
   client.acks(1);
   server.says(1000);
@@ -395,7 +395,7 @@ TEST_F(TcpSending, AClosedWindowMayStayClosedForHours) {
 }
 
 TEST_F(TcpSending, ALostWindowUpdateIsFoundOut) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.window = 1000;
   client.acks(1);
   server.says(3000);
@@ -411,7 +411,7 @@ TEST_F(TcpSending, ALostWindowUpdateIsFoundOut) {
 }
 
 TEST_F(TcpSending, ASillyWindowIsNotUsedWhileSomethingIsUnderWay) {
-  client.opens(kPlain);  // RFC 9293 section 3.8.6.2.1: less than a segment, and than half of the largest window
+  client.opens(plain);  // RFC 9293 section 3.8.6.2.1: less than a segment, and than half of the largest window
   server.says(1460 * 2);
   client.expects_data(1, 1460 * 2);
   client.window = 1510;
@@ -442,7 +442,7 @@ TEST_F(TcpSending, NothingIsAskedForWhereNothingWaits) {
 
 TEST_F(TcpSending, AClientWhoseWindowsAreAllSmallIsServed) {
   client.window = 50;
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(200);
   for (std::uint32_t seq = 1; seq < 201; seq += 50) {
     client.expects_data(seq, 50);
@@ -474,7 +474,7 @@ TEST_F(TcpSending, OfSegmentsOutOfOrderTheLaterTellsTheWindow) {
 }
 
 TEST_F(TcpSending, WhatTheQueueHasNoRoomForStaysWithTheServer) {
-  client.opens(kPlain);
+  client.opens(plain);
   world.grants(0);
   server.says(20'000);
   client.expects_nothing();
@@ -484,7 +484,7 @@ TEST_F(TcpSending, WhatTheQueueHasNoRoomForStaysWithTheServer) {
 }
 
 TEST_F(TcpSending, NoMoreGoesThanTheQueueHasRoomFor) {
-  client.opens(kPlain);  // that each packet fits into what is left is checked where they arrive
+  client.opens(plain);  // that each packet fits into what is left is checked where they arrive
   world.grants(5000);
   server.says(20'000);
   const std::size_t some = client.drain().size();
@@ -500,7 +500,7 @@ TEST_F(TcpSending, NoMoreGoesThanTheQueueHasRoomFor) {
 }
 
 TEST_F(TcpSending, WhileTheQueueIsFullNobodyIsGivenUp) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(20'000);
   client.loses_all();  // the client's link is away
   world.grants(0);
@@ -525,7 +525,7 @@ TEST_F(TcpSending, SequenceNumbersOfTheServerWrap) {
   int tries = 0;
   for (; tries < 20'000 && !is_near(first); ++tries) {
     client.starts_over(1'000'000);
-    client.sends(kSyn, kStamped);
+    client.sends(kSyn, stamped);
     server.accepts();
     client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
     first = client.server_first();
@@ -543,7 +543,7 @@ TEST_F(TcpSending, SequenceNumbersOfTheServerWrap) {
 }
 
 TEST_F(TcpSending, AMegabyteGoesEitherWayAtOnce) {
-  client.opens(kStamped);
+  client.opens(stamped);
   std::uint32_t until = 1'000'001;
   server.says(1'000'000);
   while (client.received() != until || client.next() != until) {

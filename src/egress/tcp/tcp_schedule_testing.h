@@ -117,8 +117,8 @@ class ScheduledWorld final : private TcpTerminator::Clients {
   std::size_t credit_ = SIZE_MAX;
   Duration refilled_every_{};
   std::size_t refilled_by_ = 0;
-  TimePoint no_credit_from_{};
-  TimePoint no_credit_until_{};
+  TimePoint no_credit_from_;
+  TimePoint no_credit_until_;
   Timer refilling_{loop_};
   std::list<router::CreditWaiter*> waiters_;
   std::vector<std::string> complaints_;

@@ -23,30 +23,30 @@ inline constexpr std::uint8_t kUrg = kTcpUrg;
 
 // What a client says. What is left out is what an honest client would say now.
 struct Says {
-  std::optional<std::uint32_t> seq{};
-  std::optional<std::uint32_t> ack{};
-  std::size_t data = 0;                   // bytes, of those that belong at `seq`
-  std::string text{};                     // other bytes than those
-  std::optional<std::uint16_t> window{};  // as it stands in the header
-  std::optional<std::uint16_t> mss{};
-  std::optional<std::uint8_t> scale{};
-  bool sack = false;                      // permitted
-  bool ts = false;                        // with a SYN; later they are there where both sides have them
-  std::optional<TcpTimestamps> stamps{};  // other timestamps than the client's own
+  std::optional<std::uint32_t> seq = std::nullopt;
+  std::optional<std::uint32_t> ack = std::nullopt;
+  std::size_t data = 0;                                // bytes, of those that belong at `seq`
+  std::string text;                                    // other bytes than those
+  std::optional<std::uint16_t> window = std::nullopt;  // as it stands in the header
+  std::optional<std::uint16_t> mss = std::nullopt;
+  std::optional<std::uint8_t> scale = std::nullopt;
+  bool sack = false;                                   // permitted
+  bool ts = false;                                     // with a SYN; later they are there where both sides have them
+  std::optional<TcpTimestamps> stamps = std::nullopt;  // other timestamps than the client's own
   bool unstamped = false;
-  std::vector<SackBlock> sacks{};
+  std::vector<SackBlock> sacks;
   std::uint16_t urgent = 0;
 };
 
 // What a client wants to see. What is left out may be anything.
 struct Wants {
-  std::optional<std::uint32_t> seq{};
-  std::optional<std::uint32_t> ack{};
-  std::optional<std::size_t> data{};
-  std::optional<std::uint16_t> window{};
-  std::optional<std::uint16_t> mss{};
-  std::optional<std::vector<SackBlock>> sacks{};
-  std::optional<std::uint32_t> echo{};
+  std::optional<std::uint32_t> seq = std::nullopt;
+  std::optional<std::uint32_t> ack = std::nullopt;
+  std::optional<std::size_t> data = std::nullopt;
+  std::optional<std::uint16_t> window = std::nullopt;
+  std::optional<std::uint16_t> mss = std::nullopt;
+  std::optional<std::vector<SackBlock>> sacks = std::nullopt;
+  std::optional<std::uint32_t> echo = std::nullopt;
 };
 
 struct Seen {
@@ -56,7 +56,7 @@ struct Seen {
   std::uint16_t window = 0;
   TcpOptions options;
   std::string data;
-  std::optional<std::pair<std::uint8_t, std::uint8_t>> icmp{};  // type and code: no segment but an error
+  std::optional<std::pair<std::uint8_t, std::uint8_t>> icmp = std::nullopt;  // type and code: no segment but an error
 
   bool has(std::uint8_t some) const { return (flags & some) == some; }
   // Sequence numbers that it takes.
