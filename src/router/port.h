@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <list>
 #include <span>
+#include <utility>
 
 #include "packet/packet.h"
 
@@ -32,12 +33,22 @@ class CreditWaiter {
   // The port has credit again. Called from the port's loop while the port is in a settled state: send() is allowed.
   virtual void on_credit() = 0;
 
+  // In the line of the port that it waits for; the port's to use.
+  struct Place {
+    std::list<CreditWaiter*>::iterator at;
+    bool taken = false;
+  };
+  Place place;
+
  protected:
   ~CreditWaiter() = default;
 };
 
 class Port {
  public:
+  // Less than an ordinary packet holds is no credit to a waiter: it would be called in vain, and lose its turn.
+  static constexpr std::size_t kLeastCredit = 2048;
+
   virtual ~Port() = default;
   Port() = default;
   Port(const Port&) = delete;
@@ -50,16 +61,23 @@ class Port {
   // How much send() would take now without dropping a packet, in bytes of Packet::footprint(); 0 while full.
   virtual std::size_t credit() const = 0;
 
-  void wait_for_credit(CreditWaiter& waiter) { waiters_.push_back(&waiter); }
-  void cancel_wait(CreditWaiter& waiter) { std::erase(waiters_, &waiter); }
+  // A waiter waits for one port at a time.
+  void wait_for_credit(CreditWaiter& waiter) {
+    waiter.place = {waiters_.insert(waiters_.end(), &waiter), true};
+  }
+  // Nothing happens where it does not wait.
+  void cancel_wait(CreditWaiter& waiter) {
+    if (std::exchange(waiter.place.taken, false)) waiters_.erase(waiter.place.at);
+  }
 
  protected:
   // A port calls this when packets left its queue. Each waiter of now is served at most once, so one that waits again
   // inside on_credit() gets its next turn only after the others.
   void grant_credit() {
-    for (std::size_t turns = waiters_.size(); turns > 0 && !waiters_.empty() && credit() > 0; --turns) {
+    for (std::size_t turns = waiters_.size(); turns > 0 && !waiters_.empty() && credit() >= kLeastCredit; --turns) {
       CreditWaiter* waiter = waiters_.front();
       waiters_.pop_front();
+      waiter->place.taken = false;
       waiter->on_credit();
     }
   }

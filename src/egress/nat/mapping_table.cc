@@ -155,8 +155,8 @@ MappingTable::Flow* MappingTable::open(SessionId owner, const End& inner, const 
   for (int i = 0; !external; ++i) {
     put_back(index);
     last_refusal_ = external.error();
-    if (external.error() != NoPort::all_taken || i == kMostDisplacedMappings || !displace_mapping(owner))
-      return nullptr;
+    if (external.error() != NoPort::all_taken || i == kMostDisplacedMappings || flow_count_ == 0) return nullptr;
+    displace_mapping(owner);
     index = take_mapping();
     external = ports_->acquire(inner.transport, inner.family, {index, generation_});
   }
@@ -356,14 +356,13 @@ MappingTable::Index MappingTable::who_has_most(Index preferred) const {
   return preferred != kNone && owners_[preferred].flows == most_ ? preferred : with_count_[most_];
 }
 
-// False: there is none that could go, or too many flows are in the way.
-bool MappingTable::displace_mapping(SessionId opener) {
+// Or as many flows of one as are not too many at once: each of TCP may have held what is wanted.
+void MappingTable::displace_mapping(SessionId opener) {
   const std::size_t before = mapping_count_;
   for (int i = 0; i < kMostDisplacedFlows && flow_count_ != 0 && mapping_count_ == before; ++i) {
     take_away(flows_[owners_[who_has_most(find_owner(opener))].oldest]);
     ++displaced_;
   }
-  return mapping_count_ < before;
 }
 
 // ---- time ----

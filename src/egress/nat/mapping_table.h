@@ -139,6 +139,16 @@ class MappingTable {
   bool end_flow(const Mapping& mapping, const End& remote);
   // Takes it away as if it were over: whoever has its outer end is told.
   void break_off(const Mapping& mapping, const End& remote);
+  // Likewise each flow of which `over(mapping, remote end)` is true. Looks at all.
+  template <typename Over>
+  void break_off_where(Over over) {
+    for (std::size_t i = 0; i < flows_.size(); ++i) {
+      if (flows_[i].mapping == kNone) continue;
+      const Mapping& mapping = mappings_[flows_[i].mapping];
+      if (over(mapping, End{flows_[i].remote, flows_[i].remote_port, mapping.transport, mapping.family}))
+        take_away(flows_[i]);
+    }
+  }
   // All that has its outer end at `external`, an address that is gone, but static ones. Looks at each mapping.
   void close_external(const IpAddress& external);
   // All that a session has, because it has ended.
@@ -199,7 +209,7 @@ class MappingTable {
   Mapping& fill(Index index, const End& inner, const End& external);
   void make_room(SessionId opener);
   Index who_has_most(Index preferred) const;
-  bool displace_mapping(SessionId opener);
+  void displace_mapping(SessionId opener);
   void grow_mappings();
   void grow_flows();
   void grow_owners();

@@ -208,6 +208,9 @@ std::expected<Nat::Outbound, NatDrop> Nat::error_outbound(Packet& packet, const 
   if (checksum_finish(icmp_sum(packet.bytes(), view, at->icmp)) != 0) return std::unexpected(NatDrop::malformed);
   const MappingTable::Mapping* mapping = table_.find_inner(End::of(at->destination, at->kind));
   if (mapping == nullptr) return std::unexpected(NatDrop::no_mapping);
+  // Of what is another's nobody but the router may say anything.
+  const SessionId owner = table_.owner_of(*mapping);
+  if (packet.source && owner && packet.source != owner) return std::unexpected(NatDrop::filtered);
   // What came to a forward has left no flow.
   if (!mapping->is_static && table_.find_flow(*mapping, as_filtered(End::of(at->source, at->kind)), now) == nullptr)
     return std::unexpected(NatDrop::filtered);

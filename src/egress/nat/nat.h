@@ -110,6 +110,11 @@ class Nat {
   // Whoever ends connections outside says that this one of TCP is over. Nothing happens where it is not known (any
   // more).
   void end_flow(const Endpoint& external, const Endpoint& remote);
+  // Likewise all flows of which `over(mapping, remote end)` is true.
+  template <typename Over>
+  void break_off_where(Over over) {
+    table_.break_off_where(over);
+  }
   // The flow of an outbound packet, if there is one, shall be no more: whoever ends it outside is told.
   void break_off(const IpView& view, const TransportEnds& ends);
   // All that a session has goes with it.

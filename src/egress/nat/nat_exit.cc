@@ -198,6 +198,16 @@ void NatExit::cancel_wait(router::PortId id, router::CreditWaiter& waiter) {
   if (router::Port* port = port_here(id)) port->cancel_wait(waiter);
 }
 
+void NatExit::set_policy(ExitPolicy policy) {
+  policy_ = std::move(policy);
+  // Of others each packet is judged; a connection has another half, which sends no packets here.
+  nat_.break_off_where([this](const MappingTable::Mapping& mapping, const MappingTable::End& remote) {
+    const Endpoint to = remote.endpoint();
+    return mapping.transport == Transport::tcp && !policy_.check(kProtocolTcp, to.address, to.port).allowed &&
+           !nat_.is_outer_end(to, kProtocolTcp);
+  });
+}
+
 void NatExit::reached(SessionId session) {
   std::vector<std::pair<Endpoint, Endpoint>> connections;
   nat_.table().for_each_flow(session, [&](const MappingTable::Mapping& mapping, const MappingTable::End& remote) {

@@ -84,7 +84,7 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
   std::size_t credit() const override { return kCredit; }
 
   // For packets from now on; conversations that are under way end where it forbids them.
-  void set_policy(ExitPolicy policy) { policy_ = std::move(policy); }
+  void set_policy(ExitPolicy policy);
   Binding forward(Transport transport, const Endpoint& external, const Endpoint& inner) {
     return nat_.forward(transport, external, inner);
   }

@@ -78,6 +78,7 @@ TcpGateway::Settings SocketGateway::tcp_settings(const Settings& settings) {
                                        .peek_offset = settings.peek_offset},
                            .terminator = settings.tcp,
                            .forwarded = settings.forwarded_tcp};
+  tcp.terminator.most_from_outside = settings.most_sockets / 4;
   if (settings.may_send)
     tcp.streams.may_connect = [may_send = settings.may_send](const Endpoint& to) {
       return may_send(kProtocolTcp, to.address, to.port);

@@ -72,32 +72,44 @@ Result<void> TcpGateway::start(ExternalGateway::Inside& inside) {
   return {};
 }
 
+void TcpGateway::stop() {
+  terminator_.reset();
+  streams_.reset();
+  inside_ = nullptr;
+}
+
 // ---- outer ends ----
 
-NumberedPorts& TcpGateway::ports_at(const IpAddress& address) {
-  const auto known = std::ranges::find(ports_, address, [](const auto& one) { return one.first; });
-  if (known != ports_.end()) return *known->second;
-  return *ports_
-              .emplace_back(address,
-                            std::make_unique<NumberedPorts>(
-                                NumberedPorts::Settings{.addresses = {address}, .udp = {}, .tcp = {}}, *random_))
-              .second;
+TcpGateway::Numbers& TcpGateway::numbers_of(const IpAddress& address) {
+  const auto known = std::ranges::find(numbers_, address, &Numbers::address);
+  if (known != numbers_.end()) return *known;
+  const NumberedPorts::Settings settings{.addresses = {address}, .udp = {}, .tcp = {}};
+  numbers_.push_back({address, std::make_unique<NumberedPorts>(settings, *random_)});
+  return numbers_.back();
 }
 
 std::expected<Endpoint, NoPort> TcpGateway::acquire(Family family, Binding binding) {
   const auto& address = family == Family::ipv4 ? settings_.streams.external4 : settings_.streams.external6;
   if (!address) return std::unexpected(NoPort::none);
   if (streams() >= settings_.streams.most_streams) return std::unexpected(NoPort::all_taken);
-  NumberedPorts& ports = ports_at(*address);
+  Numbers& numbers = numbers_of(*address);
   for (;;) {
-    auto end = ports.acquire(Transport::tcp, family, binding);
+    auto end = numbers.ports->acquire(Transport::tcp, family, binding);
+    if (!end) return end;
     // A forward's number that comes up is never given back, and so comes up once.
-    if (!end || std::ranges::find(settings_.forwarded, end->port) == settings_.forwarded.end()) return end;
+    if (std::ranges::find(settings_.forwarded, end->port) != settings_.forwarded.end()) continue;
+    ++numbers.given;
+    return end;
   }
 }
 
 void TcpGateway::release(const Endpoint& external, Binding binding) {
-  ports_at(external.address).release(Transport::tcp, external, binding);
+  Numbers& numbers = numbers_of(external.address);
+  numbers.ports->release(Transport::tcp, external, binding);
+  --numbers.given;
+  const auto& current = external.address.is_v4() ? settings_.streams.external4 : settings_.streams.external6;
+  if (numbers.given == 0 && current != external.address)
+    std::erase_if(numbers_, [&](const Numbers& one) { return one.address == external.address; });
 }
 
 void TcpGateway::ended(const Endpoint& external, const Endpoint& remote) {

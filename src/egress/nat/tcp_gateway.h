@@ -43,7 +43,8 @@ class TcpGateway final : private TcpTerminator::Clients {
 
   // Refusal: exhausted, no descriptor.
   Result<void> start(ExternalGateway::Inside& inside);
-  void stop() { inside_ = nullptr; }
+  // All connections are broken off.
+  void stop();
 
   std::expected<Endpoint, NoPort> acquire(Family family, Binding binding);
   void release(const Endpoint& external, Binding binding);
@@ -66,19 +67,25 @@ class TcpGateway final : private TcpTerminator::Clients {
   const TcpTerminator* terminator() const { return terminator_.get(); }
 
  private:
+  // Of an address that there are ends at, or will be.
+  struct Numbers {
+    IpAddress address;
+    std::unique_ptr<NumberedPorts> ports;
+    std::size_t given = 0;
+  };
+  Numbers& numbers_of(const IpAddress& address);
+
   void to_clients(PacketBatch& batch) override;
   std::size_t credit(const Endpoint& client) override;
   router::PortId wait_for_credit(const Endpoint& client, router::CreditWaiter& waiter) override;
   void cancel_wait(router::PortId port, router::CreditWaiter& waiter) override;
   void closed(const TcpEnds& ends) override;
   bool take_error(const Packet& packet, const IpView& view);
-  NumberedPorts& ports_at(const IpAddress& address);
 
   EventLoop* loop_;
   Random* random_;
   Settings settings_;
-  // Of each address that there was; few.
-  std::vector<std::pair<IpAddress, std::unique_ptr<NumberedPorts>>> ports_;
+  std::vector<Numbers> numbers_;
   ExternalGateway::Inside* inside_ = nullptr;
   std::unique_ptr<SocketStreams> streams_;
   std::unique_ptr<TcpTerminator> terminator_;                                        // before streams_ in destruction

@@ -8,7 +8,7 @@
 namespace penstock::egress {
 namespace {
 
-// What is smaller is copied behind the piece before it, or into a buffer of its size.
+// What is smaller is copied behind the piece before it, where that has room.
 constexpr std::size_t kSmall = 2048;
 
 }  // namespace
@@ -55,6 +55,11 @@ void Arrivals::append(Piece&& piece) {
       last.size += piece.size;
       return;
     }
+  }
+  // Little in a large buffer goes into one of its size.
+  if (piece.packet.footprint() > 2 * Packet::footprint_of(piece.size)) {
+    piece.packet = Packet::copy_of(piece.bytes());
+    piece.at = 0;
   }
   footprint_ += piece.packet.footprint();
   row_.push_back(std::move(piece));

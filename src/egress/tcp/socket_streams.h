@@ -48,7 +48,7 @@ class SocketStreams final : public HostStreams {
   // What one turn of the loop tells of.
   static constexpr int kEventsPerTurn = 256;
   // What peek() copies away at most to get to its offset, where the kernel does not begin there.
-  static constexpr std::size_t kMostPassedOver = std::size_t{4} << 20;
+  static constexpr std::size_t kMostPassedOver = std::size_t{2} << 20;
 
   enum class PeekOffset : std::uint8_t { off, automatic };
 

@@ -10,6 +10,7 @@ namespace penstock::egress {
 namespace {
 
 constexpr std::uint16_t kSmallestMss = 64;  // what a client asks for below it is not believed
+constexpr Duration kSilence = std::chrono::seconds(2);
 // What a connection takes of what is next where its client holds too much, in bytes.
 constexpr std::size_t kLittle = 16 * 1024 - Packet::kHeadroom;
 constexpr std::size_t kStampsSize = 12;  // of the option, padded
@@ -56,6 +57,7 @@ void TcpConnection::begin(const TcpView& syn, std::optional<Sequence> above) {
 
 void TcpConnection::begin(HostStreams::Stream stream) {
   stream_ = stream;
+  from_outside_ = true;
   state_ = State::syn_sent;
   sack_ok_ = stamps_ok_ = scaling_ok_ = true;  // offered
   shared_->streams.adopt(stream, cookie_);
@@ -170,7 +172,14 @@ void TcpConnection::receive(Packet&& packet, const TcpView& segment) {
     case State::open: break;
   }
   if (!passes_timestamps(segment)) return;
-  heard_at_ = shared_->loop.now();
+  const TimePoint now = shared_->loop.now();
+  // Heard of again after a silence: what it misses need not wait for as long once more, and there is patience again.
+  if (retries_ > 1 && una_ != nxt_ && now - heard_at_ >= kSilence) {
+    retries_ = 1;
+    round_trip_.settle();
+    resend_at_ = std::min(resend_at_, now + round_trip_.timeout());
+  }
+  heard_at_ = now;
   if (una_ == nxt_) retries_ = 0;
   if (!is_acceptable(segment)) {
     ++shared_->counters.out_of_window;
@@ -316,6 +325,7 @@ void TcpConnection::acknowledged(Sequence acknowledgement, const TcpView& segmen
   const Duration sample = round_trip_of(segment, now);
   const std::uint32_t bytes = acknowledgement - una_;
   una_ = acknowledgement;
+  starved_ = false;
   retries_ = 0;
   duplicates_ = 0;
   round_trip_.settle();
@@ -334,15 +344,15 @@ void TcpConnection::acknowledged(Sequence acknowledgement, const TcpView& segmen
 // Zero: it tells nothing. What is timed was sent once (Karn); timestamps tell of the rest.
 Duration TcpConnection::round_trip_of(const TcpView& segment, TimePoint now) {
   Duration sample{};
-  if (timed_at_ != TimePoint{}) {
-    if (is_before(segment.acknowledgement, timed_end_)) return {};
+  if (timed_at_ != TimePoint{} && !is_before(segment.acknowledgement, timed_end_)) {
     sample = now - std::exchange(timed_at_, TimePoint{});
   } else if (stamps_ok_ && segment.options.timestamps && segment.options.timestamps->echo != 0) {
     const std::uint32_t milliseconds = now_stamp() - segment.options.timestamps->echo;
     if (milliseconds > 600'000) return {};
     sample = std::chrono::milliseconds(milliseconds);
   }
-  if (sample != Duration{}) round_trip_.sample(sample);
+  // RFC 7323 appendix G.
+  if (sample != Duration{}) round_trip_.sample(sample, 1 + (nxt_ - una_) / (2U * mss_));
   return sample;
 }
 
@@ -396,9 +406,11 @@ void TcpConnection::take_payload(Packet&& packet, const TcpView& segment) {
 }
 
 bool TcpConnection::hold(Sequence first, Packet&& packet, std::size_t at, std::size_t size) {
+  const bool too_much = shared_->holds_too_much(owner_);
+  if (too_much && arrivals_.waiting() != 0 && !stream_full_ && !failed_) write_to_server();
   const std::size_t before = arrivals_.footprint();
   bool taken = false;
-  if (!shared_->holds_too_much(owner_)) {
+  if (!too_much) {
     taken = arrivals_.put(first, std::move(packet), at, size);
   } else if (!is_after(first, arrivals_.next()) && arrivals_.waiting() == 0) {
     // Without what is next nothing that is held could ever go.
@@ -509,7 +521,8 @@ void TcpConnection::restart_resend_timer() {
 
 void TcpConnection::arm() {
   TimePoint at = std::min(resend_at_, ack_at_);
-  if (state_ == State::open) at = std::min(at, heard_at_ + shared_->settings.keepalive + kProbeInterval * retries_);
+  if (state_ == State::open && resend_at_ == TimePoint::max())
+    at = std::min(at, heard_at_ + shared_->settings.keepalive + kProbeInterval * retries_);
   if (at != TimePoint::max()) shared_->wheel.set(*this, at);
 }
 
@@ -521,6 +534,10 @@ void TcpConnection::on_timer(TimePoint now) {
   if (now >= resend_at_) resend(now);
   if (state_ == State::open && resend_at_ == TimePoint::max() &&
       now >= heard_at_ + shared_->settings.keepalive + kProbeInterval * retries_) {
+    if (shared_->clients.credit(ends_.client) == 0) {
+      heard_at_ = now;  // it is away, and asked once it is back
+      return;
+    }
     if (retries_ == kMostProbes) {
       ++shared_->counters.timed_out;
       return reset_client();
@@ -540,9 +557,9 @@ void TcpConnection::resend(TimePoint now) {
     round_trip_.back_off();
     return send_syn();
   }
-  if (una_ != nxt_ && shared_->clients.credit(ends_.client) == 0) {
+  if (shared_->clients.credit(ends_.client) == 0) {
     // Nobody's fault, and nobody's patience.
-    starved_ = true;
+    starved_ = una_ != nxt_;
     resend_at_ = now + round_trip_.timeout();
     return wait_for_credit();
   }

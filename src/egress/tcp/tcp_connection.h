@@ -150,6 +150,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   State state() const { return state_; }
   bool gone() const { return state_ == State::gone; }
   const TcpEnds& ends() const { return ends_; }
+  bool is_from_outside() const { return from_outside_; }
   std::uint64_t cookie() const { return cookie_; }
   Sequence next() const { return nxt_; }
   // Whether a SYN in TIME_WAIT is of a new connection (RFC 9293 section 3.10.7.4, RFC 6191).
@@ -241,6 +242,7 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   SessionId owner_;
   HostStreams::Stream stream_ = HostStreams::kNone;
   State state_ = State::connecting;
+  bool from_outside_ = false;
 
   // What the client offered, and holds from its SYN on.
   bool sack_ok_ = false;

@@ -11,6 +11,7 @@ namespace penstock::egress {
 namespace {
 
 constexpr std::size_t kPartsAWrite = 64;
+constexpr std::size_t kMostRounding = 64 * 1024;
 constexpr Duration kShortestRound = std::chrono::milliseconds(1);
 constexpr Duration kChallengeInterval = std::chrono::milliseconds(100);  // RFC 5961 section 7
 
@@ -84,7 +85,7 @@ void TcpConnection::write_to_server() {
 
 std::uint32_t TcpConnection::affordable() const {
   std::uint32_t limit = limit_;
-  if (shared_->holds_too_much(owner_)) limit = std::min<std::uint32_t>(limit, 2U * mss_);
+  if (arrivals_.waiting() != 0 && shared_->holds_too_much(owner_)) limit = std::min<std::uint32_t>(limit, 2U * mss_);
   const auto waiting = static_cast<std::uint32_t>(std::min<std::size_t>(arrivals_.waiting(), limit));
   return limit - waiting;
 }
@@ -104,9 +105,11 @@ void TcpConnection::open_window() {
   const Sequence wished = next + affordable();
   // RFC 9293 section 3.8.6.2.2.
   if (distance(edge_, wished) >= std::min<std::uint32_t>(2U * mss_, limit_ / 2)) edge_ = wished;
-  // What is offered is told in steps, and an edge that was told holds.
+  // It is told in steps, rounded up, since an edge that was told should hold. But who makes us tell it after each few
+  // bytes would so get more and more: not beyond kMostRounding (RFC 7323 section 2.4 allows to round down).
   const std::uint32_t step = scaling_ok_ ? 1U << kWindowScale : 1U;
-  edge_ = next + (distance(next, edge_) + step - 1) / step * step;
+  const std::uint32_t rounded = (distance(next, edge_) + step - 1) / step * step;
+  if (arrivals_.waiting() + rounded <= limit_ + kMostRounding) edge_ = next + rounded;
 }
 
 // ---- to the client ----
@@ -138,7 +141,10 @@ void TcpConnection::send_data() {
     if (sent >= kBytesATurn) return shared_->touch_later(cookie_);
     if (!std::exchange(asked, true)) {
       credit = shared_->clients.credit(ends_.client);
-      credit -= std::min(credit, shared_->out_footprint);
+      const std::size_t left = credit - std::min(credit, shared_->out_footprint);
+      // What has not left yet may be for others, and then nobody would tell when there is room.
+      if (largest_packet(left) == 0 && largest_packet(credit) != 0) return shared_->touch_later(cookie_);
+      credit = left;
     }
     if (largest_packet(credit) == 0) return wait_for_credit();
     const std::size_t bytes = peek_and_send(*chosen, credit);

@@ -106,6 +106,7 @@ struct TcpTerminator::Impl final : TcpShared {
     std::uint32_t* in_bucket = &buckets[hash_of(ends) & (buckets.size() - 1)];
     while (*in_bucket != index) in_bucket = &slots[*in_bucket].connection->next_in_bucket;
     *in_bucket = connection.next_in_bucket;
+    if (connection.is_from_outside()) --from_outside;
     slots[index].connection.reset();
     free.push_back(index);
     --count;
@@ -149,8 +150,7 @@ struct TcpTerminator::Impl final : TcpShared {
         const bool waited_out = connection->state() == TcpConnection::State::time_wait;
         connection->flush();
         if (connection->gone()) {
-          deliver();  // its last words, while it is still known whose they are
-          remove(*connection, true);
+          gone.push_back(cookie);
         } else if (!waited_out && connection->state() == TcpConnection::State::time_wait) {
           waits_out(cookie);
         }
@@ -158,6 +158,10 @@ struct TcpTerminator::Impl final : TcpShared {
       }
       working.clear();
       deliver();
+      // After their last words, for which it must be known whose they are.
+      for (const std::uint64_t cookie : gone)
+        if (TcpConnection* connection = find(cookie)) remove(*connection, true);
+      gone.clear();
     }
     flushing = false;
     set_timer();
@@ -245,8 +249,10 @@ struct TcpTerminator::Impl final : TcpShared {
   std::vector<std::uint32_t> free;
   std::vector<std::uint32_t> buckets;
   std::size_t count = 0;
+  std::size_t from_outside = 0;  // of them
   std::vector<std::uint64_t> touched;
   std::vector<std::uint64_t> working;
+  std::vector<std::uint64_t> gone;
   std::vector<std::uint64_t> later;
   std::deque<std::uint64_t> time_wait;  // oldest first; some may be gone
   PacketBatch spare;
@@ -274,11 +280,22 @@ void TcpTerminator::undeliverable(const TcpEnds& ends, std::uint32_t sequence, s
 }
 
 bool TcpTerminator::open(const TcpEnds& ends, HostStreams::Stream stream) {
-  TcpConnection* connection = impl_->find(ends) == nullptr ? impl_->add(ends) : nullptr;
+  TcpConnection* connection = impl_->find(ends);
+  if (connection != nullptr && connection->state() == TcpConnection::State::time_wait) {
+    // Whoever calls again from the same port knows that the one before is over.
+    connection->abort();
+    impl_->remove(*connection, false);
+    connection = nullptr;
+  }
+  const bool room = impl_->from_outside < impl_->settings.most_from_outside;
+  if (!room) ++impl_->counters.exhausted;
+  connection = connection == nullptr && room ? impl_->add(ends) : nullptr;
   if (connection == nullptr) {
+    impl_->streams.adopt(stream, 0);  // it knows what it was handed, and nothing else
     impl_->streams.close(stream, true);
     return false;
   }
+  ++impl_->from_outside;
   connection->begin(stream);
   impl_->touch(*connection);
   impl_->flush();

@@ -67,6 +67,7 @@ class TcpTerminator final : private HostStreams::Events {
 
   struct Settings {
     std::size_t most_connections = 65'536;  // all together, those that wait out their time included
+    std::size_t most_from_outside = 4096;     // of these: strangers shall not take what clients need
     std::size_t most_time_wait = 4096;      // the oldest makes room
     // Of clients' data that servers' sockets have no room for, in memory: of all, and of one client (Packet::source).
     // Beyond it a connection takes what is next alone, and little of that.
