@@ -565,5 +565,43 @@ TEST_F(MappingTableTest, AnySequenceOfCallsLeavesWhatANaiveTableWouldHave) {
   }
 }
 
+// A scanner with one source port has all sockets, each connection one; somebody else asks for one.
+struct CountedPorts final : ExternalPorts {
+  std::size_t most = 1000;
+  std::size_t streams = 0;
+  std::uint16_t next = 1024;
+  std::expected<Endpoint, NoPort> acquire(Transport, Family, Binding) override {
+    if (streams >= most) return std::unexpected(NoPort::all_taken);
+    return Endpoint{IpAddress::parse("192.0.2.9").value(), next++};
+  }
+  void release(Transport, const Endpoint&, Binding) override {}
+  void ended(Transport, const Endpoint&, const Endpoint&) override { --streams; }
+};
+
+TEST(MappingTable, WhoScansFromOnePortMakesRoomForOthers) {
+  CountedPorts ports;
+  const TimePoint now{std::chrono::seconds(1000)};
+  MappingTable table(router::SipKey{1, 2}, {}, ports, now);
+  const End scanner = End::of(Endpoint::parse("10.8.0.2:4000").value(), Transport::tcp);
+  const SessionId hostile{1, 1};
+  const SessionId good{2, 1};
+  for (int i = 0; i < 1000; ++i) {
+    const End to =
+        End::of(Endpoint{IpAddress::parse("198.51.100.7").value(), static_cast<std::uint16_t>(1 + i)}, Transport::tcp);
+    const auto* mapping = table.find_inner(scanner);
+    if (mapping == nullptr) {
+      ASSERT_NE(table.open(hostile, scanner, to, std::chrono::minutes(4), now), nullptr);
+    } else {
+      ASSERT_NE(table.open_flow(*mapping, hostile, to, std::chrono::minutes(4), now), nullptr);
+    }
+    ++ports.streams;
+  }
+  EXPECT_NE(
+      table.open(good, End::of(Endpoint::parse("10.8.0.3:4000").value(), Transport::tcp),
+                 End::of(Endpoint::parse("198.51.100.7:80").value(), Transport::tcp), std::chrono::minutes(4), now),
+      nullptr)
+      << ports.streams << " of " << ports.most << " are used by now";
+}
+
 }  // namespace
 }  // namespace penstock::egress
