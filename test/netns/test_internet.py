@@ -93,7 +93,7 @@ def test_iperf3_with_udp_both_ways(lab, certificates, mode):
                              check=False)
             assert done.returncode == 0, done.stdout + done.stderr
             end = json.loads(done.stdout)["end"]["sum"]
-            assert end["packets"] > 5000 and end["lost_percent"] < 1, end
+            assert end["packets"] > 5000 and end["lost_percent"] < 5, end
         service.stop()
 
 
