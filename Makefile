@@ -77,10 +77,12 @@ windows-check: ## what a Windows client stands on, built with MinGW, its unit te
 	@$(PACKAGES) windows
 	@tools/windows-check.sh build-windows
 
-# The labs that wait for real timeouts.
+# The labs that wait for real timeouts, and all of the schedules of which ctest plays some.
 test-waits: build-tests
+	@PENSTOCK_DEEP=1 $(BUILD)/src/egress/egress_tcp_test --gtest_filter='*Schedules*' --gtest_brief=1
 	@PENSTOCK=$(abspath $(BUILD))/penstock PENSTOCK_DEEP=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n $(LABS) \
-	  test/netns/test_internet.py test/netns/test_reconnect.py test/netns/test_hostile_peers.py
+	  test/netns/test_internet.py test/netns/test_reconnect.py test/netns/test_hostile_peers.py \
+	  test/netns/test_tcp_hostile.py test/netns/test_internet_tcp.py
 
 test-asan:
 	@$(PACKAGES) build test deep

@@ -78,7 +78,7 @@ void TcpConnection::take_options(const TcpOptions& options) {
     recent_stamp_ = options.timestamps->value;
   }
   if (!scaling_ok_) limit_ = 0xFFFF;
-  mss_ = static_cast<std::uint16_t>(mss);
+  offered_mss_ = mss_ = static_cast<std::uint16_t>(mss);
   congestion_ = Congestion(mss_);
 }
 
@@ -442,6 +442,8 @@ void TcpConnection::undeliverable(Sequence sequence, std::uint32_t mtu) {
 
 // What timers have sent meanwhile was lost, and when they are due next says nothing of the way that there is now.
 void TcpConnection::reached() {
+  // The way may be a wider one.
+  if (mss_ != offered_mss_) congestion_.set_mss(mss_ = offered_mss_);
   if (retries_ == 0 && !starved_) return;
   starved_ = false;
   round_trip_.settle();

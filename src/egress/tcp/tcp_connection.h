@@ -248,8 +248,9 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   bool sack_ok_ = false;
   bool stamps_ok_ = false;
   bool scaling_ok_ = false;
-  std::uint8_t scale_ = 0;   // of its windows
-  std::uint16_t mss_ = 536;  // payload of a segment to it, options taken off
+  std::uint8_t scale_ = 0;           // of its windows
+  std::uint16_t offered_mss_ = 536;  // as the client asked for it
+  std::uint16_t mss_ = 536;          // payload of a segment to it, options taken off: what the way takes
 
   // Towards the client. Its bytes begin at iss_ + 1.
   bool more_ = false;          // the socket may have something to peek

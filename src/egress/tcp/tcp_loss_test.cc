@@ -84,6 +84,19 @@ TEST_F(TcpLoss, AClientThatWasAwayAndIsBackGetsWhatWasLostAtOnce) {
   client.expects_nothing();
 }
 
+TEST_F(TcpLoss, AfterAResumeTheWayIsTriedInFullAgain) {
+  client.opens({.mss = 1400});
+  server.says(1400);
+  client.loses(1);
+  client.is_told_undeliverable(1, 1000);
+  const auto segments = client.expects_data(1, 1400);
+  EXPECT_EQ(segments.front().data.size(), 960U);
+  client.acks(1401);
+  client.is_back();
+  server.says(1400);
+  EXPECT_EQ(client.expects_data(1401, 1400).front().data.size(), 1400U);
+}
+
 TEST_F(TcpLoss, TheTimeoutIsNeverShorterThanAFifthOfASecond) {
   client.opens(kPlain);  // no time passes at all
   server.says(500);
