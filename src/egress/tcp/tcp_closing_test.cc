@@ -6,8 +6,8 @@
 namespace penstock::egress::testing {
 namespace {
 
-const Says kPlain{.mss = 1460};
-const Says kStamped{.mss = 1460, .scale = 7, .sack = true, .ts = true};
+const Says plain{.mss = 1460};
+const Says stamped{.mss = 1460, .scale = 7, .sack = true, .ts = true};
 
 class TcpClosing : public TcpScript {
  protected:
@@ -41,7 +41,7 @@ class TcpClosing : public TcpScript {
 // ---- four orders ----
 
 TEST_F(TcpClosing, TheClientEndsFirst) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kAck | kFin, {.data = 100});
   server.heard(100);
   EXPECT_TRUE(server.saw_the_end());
@@ -58,7 +58,7 @@ TEST_F(TcpClosing, TheClientEndsFirst) {
 }
 
 TEST_F(TcpClosing, TheServerEndsFirst) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(100);
   server.ends();
   client.expects_data(1, 100);
@@ -73,7 +73,7 @@ TEST_F(TcpClosing, TheServerEndsFirst) {
 }
 
 TEST_F(TcpClosing, BothEndAtOnce) {
-  client.opens(kPlain);  // RFC 9293 figure 13
+  client.opens(plain);  // RFC 9293 figure 13
   server.ends();
   client.expects(kAck | kFin, {.seq = 1, .ack = 1});
   client.sends(kAck | kFin, {.ack = 1});  // it has not seen the other
@@ -85,7 +85,7 @@ TEST_F(TcpClosing, BothEndAtOnce) {
 }
 
 TEST_F(TcpClosing, TheAnswerToAnEndIsAnEnd) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.ends();
   client.expects(kAck | kFin, {.seq = 1});
   client.sends(kAck | kFin, {.data = 10});  // with the last data, and the ACK of the other's
@@ -96,7 +96,7 @@ TEST_F(TcpClosing, TheAnswerToAnEndIsAnEnd) {
 }
 
 TEST_F(TcpClosing, TheServerMayEndWithItsLastBytes) {
-  client.opens(kPlain);
+  client.opens(plain);
   world.together([&] {
     server.says(100);
     world.streams.end_of_server(client.stream);
@@ -111,7 +111,7 @@ TEST_F(TcpClosing, AnEndThatCameBeforeTheClientWasThere) {
   client.expects(kSyn, {.seq = 0});
   server.says(100);
   server.ends();
-  client.sends(kSyn | kAck, kPlain);
+  client.sends(kSyn | kAck, plain);
   client.drain();
   EXPECT_EQ(client.received(), 102U);
 }
@@ -119,7 +119,7 @@ TEST_F(TcpClosing, AnEndThatCameBeforeTheClientWasThere) {
 // ---- the client's end ----
 
 TEST_F(TcpClosing, AnEndWaitsBehindDataThatTheServerHasNoRoomFor) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.has_room(100);
   client.sends(kAck | kFin, {.data = 1000});
   client.expects_ack(1002);
@@ -134,7 +134,7 @@ TEST_F(TcpClosing, AnEndWaitsBehindDataThatTheServerHasNoRoomFor) {
 }
 
 TEST_F(TcpClosing, BothHaveEndedAndTheServerStillHasToReadAll) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.has_room(100);
   client.sends(kAck | kFin, {.data = 1000});
   server.ends();
@@ -150,7 +150,7 @@ TEST_F(TcpClosing, BothHaveEndedAndTheServerStillHasToReadAll) {
 }
 
 TEST_F(TcpClosing, AnEndBehindAGapWaits) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kAck | kFin, {.seq = 101, .data = 100});
   client.expects(kAck, {.ack = 1});
   EXPECT_FALSE(server.saw_the_end());
@@ -161,7 +161,7 @@ TEST_F(TcpClosing, AnEndBehindAGapWaits) {
 }
 
 TEST_F(TcpClosing, AnEndThatIsRepeatedIsAcknowledgedAgain) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kAck | kFin);
   client.expects_ack(2);
   client.sends(kAck | kFin, {.seq = 1});
@@ -170,7 +170,7 @@ TEST_F(TcpClosing, AnEndThatIsRepeatedIsAcknowledgedAgain) {
 }
 
 TEST_F(TcpClosing, NothingFollowsAnEnd) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kAck | kFin, {.data = 10});
   client.sends(kAck, {.seq = 12, .text = "more"});
   client.sends(kAck, {.seq = 5, .data = 100});
@@ -180,7 +180,7 @@ TEST_F(TcpClosing, NothingFollowsAnEnd) {
 }
 
 TEST_F(TcpClosing, AHalfClosedConnectionHasAllTheTimeThereIs) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kAck | kFin);
   after(1h);
   client.drain();
@@ -191,7 +191,7 @@ TEST_F(TcpClosing, AHalfClosedConnectionHasAllTheTimeThereIs) {
 // ---- the server's end ----
 
 TEST_F(TcpClosing, AnEndThatIsLostIsSentAgain) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.ends();
   client.loses(1);
   EXPECT_NEAR(client.waits(), 0.2, 0.03);
@@ -205,7 +205,7 @@ TEST_F(TcpClosing, AnEndThatIsLostIsSentAgain) {
 }
 
 TEST_F(TcpClosing, AnEndBehindLostDataComesWithIt) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(3000);
   server.ends();
   client.loses_all();
@@ -218,7 +218,7 @@ TEST_F(TcpClosing, AnEndBehindLostDataComesWithIt) {
 }
 
 TEST_F(TcpClosing, AnEndThatNobodyAcknowledgesIsGivenUp) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.ends();
   after(1h);
   client.drain();
@@ -227,7 +227,7 @@ TEST_F(TcpClosing, AnEndThatNobodyAcknowledgesIsGivenUp) {
 }
 
 TEST_F(TcpClosing, AnEndBehindAClosedWindowComesLater) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.window = 100;
   client.acks(1);
   server.says(200);
@@ -245,7 +245,7 @@ TEST_F(TcpClosing, AnEndBehindAClosedWindowComesLater) {
 // ---- after both ----
 
 TEST_F(TcpClosing, AnEndThatIsRepeatedInTimeWaitIsAcknowledged) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.ends();
   client.expects(kAck | kFin, {.seq = 1});
   client.sends(kAck | kFin);
@@ -262,14 +262,14 @@ TEST_F(TcpClosing, ANewSynInTimeWaitOpensAnew) {
     TcpWorld other({}, seed);
     ScriptClient from{other};
     ScriptServer to{from};
-    from.opens(kPlain);
+    from.opens(plain);
     to.ends();
     from.expects(kAck | kFin, {.seq = 1});
     from.sends(kAck | kFin);
     from.drain();
     const std::uint32_t first = from.server_first();
     from.starts_over(1'000'000 + 5000);  // RFC 9293 section 3.10.7.4: larger than what was seen
-    from.sends(kSyn, kPlain);
+    from.sends(kSyn, plain);
     ASSERT_TRUE(to.is_open());
     to.accepts();
     from.expects(kSyn | kAck, {.seq = 0, .ack = 1});
@@ -281,7 +281,7 @@ TEST_F(TcpClosing, ANewSynInTimeWaitOpensAnew) {
 }
 
 TEST_F(TcpClosing, AnOldSynInTimeWaitIsAcknowledgedAndNoMore) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.ends();
   client.expects(kAck | kFin, {.seq = 1});
   client.sends(kAck | kFin);
@@ -292,21 +292,21 @@ TEST_F(TcpClosing, AnOldSynInTimeWaitIsAcknowledgedAndNoMore) {
 }
 
 TEST_F(TcpClosing, ANewerTimestampOpensAnewToo) {
-  client.opens(kStamped);  // RFC 6191 section 2
+  client.opens(stamped);  // RFC 6191 section 2
   server.ends();
   client.expects(kAck | kFin, {.seq = 1});
   client.sends(kAck | kFin);
   client.drain();
   after(2s);
   client.starts_over(1000);  // below the old ones
-  client.sends(kSyn, kStamped);
+  client.sends(kSyn, stamped);
   ASSERT_TRUE(server.is_open());
   server.accepts();
   client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
 }
 
 TEST_F(TcpClosing, AResetInTimeWaitDoesNotEndItBeforeItsTime) {
-  client.opens(kPlain);  // RFC 1337; closing at once is what RFC 9293 has: both are well
+  client.opens(plain);  // RFC 1337; closing at once is what RFC 9293 has: both are well
   server.ends();
   client.expects(kAck | kFin, {.seq = 1});
   client.sends(kAck | kFin);
@@ -320,7 +320,7 @@ TEST_F(TcpClosing, AResetInTimeWaitDoesNotEndItBeforeItsTime) {
 // ---- by force ----
 
 TEST_F(TcpClosing, AResetAtTheExactPlaceBreaksOff) {
-  client.opens(kPlain);  // RFC 5961 section 3.2
+  client.opens(plain);  // RFC 5961 section 3.2
   client.sends(kAck, {.data = 100});
   client.drain();
   client.sends(kRst);
@@ -331,7 +331,7 @@ TEST_F(TcpClosing, AResetAtTheExactPlaceBreaksOff) {
 }
 
 TEST_F(TcpClosing, AResetMayAcknowledge) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(100);
   client.expects_data(1, 100);
   client.sends(kRst | kAck, {.ack = 101});
@@ -340,7 +340,7 @@ TEST_F(TcpClosing, AResetMayAcknowledge) {
 }
 
 TEST_F(TcpClosing, AServerThatResetsWithDataUnderWayResetsBehindIt) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(500);
   client.expects_data(1, 500);
   server.resets();
@@ -349,7 +349,7 @@ TEST_F(TcpClosing, AServerThatResetsWithDataUnderWayResetsBehindIt) {
 }
 
 TEST_F(TcpClosing, AServerThatResetsTakesWhatTheClientStillSays) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.has_room(0);
   client.sends(kAck, {.data = 1000});
   client.expects_ack(1001);
@@ -359,7 +359,7 @@ TEST_F(TcpClosing, AServerThatResetsTakesWhatTheClientStillSays) {
 }
 
 TEST_F(TcpClosing, AResetElsewhereInTheWindowIsChallenged) {
-  client.opens(kPlain);  // RFC 5961 section 3.2
+  client.opens(plain);  // RFC 5961 section 3.2
   client.sends(kRst, {.seq = 100});
   client.expects(kAck, {.seq = 1, .ack = 1, .data = 0});
   EXPECT_TRUE(server.is_open());
@@ -368,7 +368,7 @@ TEST_F(TcpClosing, AResetElsewhereInTheWindowIsChallenged) {
 }
 
 TEST_F(TcpClosing, AResetBeyondTheWindowIsNothing) {
-  client.opens(kPlain);  // RFC 5961 section 3.2
+  client.opens(plain);  // RFC 5961 section 3.2
   client.sends(kRst, {.seq = client.right_edge() + 1000});
   client.sends(kRst, {.seq = 0});
   client.sends(kRst, {.seq = 0U - 5000});
@@ -377,7 +377,7 @@ TEST_F(TcpClosing, AResetBeyondTheWindowIsNothing) {
 }
 
 TEST_F(TcpClosing, ASynInTheWindowIsChallenged) {
-  client.opens(kPlain);  // RFC 5961 section 4
+  client.opens(plain);  // RFC 5961 section 4
   client.sends(kSyn, {.seq = 100, .mss = 1460});
   client.expects(kAck, {.seq = 1, .ack = 1, .data = 0});
   after(5s);
@@ -388,17 +388,17 @@ TEST_F(TcpClosing, ASynInTheWindowIsChallenged) {
 }
 
 TEST_F(TcpClosing, AClientThatForgotTheConnectionGetsRidOfIt) {
-  client.opens(kPlain);  // RFC 9293 section 3.5.1: its SYN is challenged, and it answers with RST
+  client.opens(plain);  // RFC 9293 section 3.5.1: its SYN is challenged, and it answers with RST
   client.sends(kSyn, {.seq = 5000, .mss = 1460});
   const Seen challenge = client.expects(kAck, {.seq = 1, .ack = 1});
   client.sends(kRst, {.seq = challenge.ack});
   expect_broken_off();
   client.starts_over(1'005'000);
-  client.opens(kPlain);
+  client.opens(plain);
 }
 
 TEST_F(TcpClosing, AServerThatResetsResetsTheClient) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(500);
   client.expects_data(1, 500);
   client.acks(501);
@@ -412,7 +412,7 @@ TEST_F(TcpClosing, AServerThatResetsResetsTheClient) {
 }
 
 TEST_F(TcpClosing, AServerThatResetsAfterItsEndResetsTheClient) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.ends();
   client.expects(kAck | kFin, {.seq = 1});
   client.acks(2);
@@ -422,7 +422,7 @@ TEST_F(TcpClosing, AServerThatResetsAfterItsEndResetsTheClient) {
 }
 
 TEST_F(TcpClosing, AClientThatResetsWhileDataWaitsTakesItAlong) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.has_room(0);
   client.sends(kAck, {.data = 1000});
   client.drain();
@@ -431,7 +431,7 @@ TEST_F(TcpClosing, AClientThatResetsWhileDataWaitsTakesItAlong) {
 }
 
 TEST_F(TcpClosing, AbortIsSilent) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.says(500);
   client.expects_data(1, 500);
   world.terminator.abort(client.ends);
@@ -447,7 +447,7 @@ TEST_F(TcpClosing, AbortIsSilent) {
 }
 
 TEST_F(TcpClosing, AbortBeforeTheServerAnswers) {
-  client.sends(kSyn, kPlain);
+  client.sends(kSyn, plain);
   world.terminator.abort(client.ends);
   world.settle();
   EXPECT_TRUE(world.streams.open.empty());
@@ -456,7 +456,7 @@ TEST_F(TcpClosing, AbortBeforeTheServerAnswers) {
 }
 
 TEST_F(TcpClosing, WhatEndsTakesNoWordsFromWhoeverComesNext) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.sends(kRst);
   client.starts_over(7'000'000);
   client.sends(kAck, {.seq = 1, .ack = 10, .data = 10});
@@ -471,7 +471,7 @@ class TcpKeepalive : public TcpClosing {
 };
 
 TEST_F(TcpKeepalive, ASilentClientIsAskedWhetherItLives) {
-  client.opens(kStamped);
+  client.opens(stamped);
   for (int i = 0; i < 5; ++i) {
     EXPECT_NEAR(client.waits(1h), 600, 5);  // RFC 9293 section 3.8.4
     const Seen probe = client.expects(kAck, {.seq = 0, .ack = 1});
@@ -483,7 +483,7 @@ TEST_F(TcpKeepalive, ASilentClientIsAskedWhetherItLives) {
 }
 
 TEST_F(TcpKeepalive, WhoeverSpeaksIsNotAsked) {
-  client.opens(kPlain);
+  client.opens(plain);
   for (int i = 0; i < 20; ++i) {
     after(9min);
     client.sends(kAck, {.data = 10});
@@ -493,7 +493,7 @@ TEST_F(TcpKeepalive, WhoeverSpeaksIsNotAsked) {
 }
 
 TEST_F(TcpKeepalive, AClientThatIsGoneIsForgotten) {
-  client.opens(kPlain);
+  client.opens(plain);
   after(10min + 5s);
   EXPECT_EQ(client.drain().size(), 1U);
   after(30min);
@@ -504,7 +504,7 @@ TEST_F(TcpKeepalive, AClientThatIsGoneIsForgotten) {
 }
 
 TEST_F(TcpKeepalive, AClientThatDoesNotKnowItAnyMoreSaysSo) {
-  client.opens(kPlain);
+  client.opens(plain);
   client.waits(1h);
   client.expects(kAck, {.seq = 0});
   client.sends(kRst, {.seq = 1});
@@ -513,7 +513,7 @@ TEST_F(TcpKeepalive, AClientThatDoesNotKnowItAnyMoreSaysSo) {
 }
 
 TEST_F(TcpKeepalive, AHalfClosedConnectionIsAskedToo) {
-  client.opens(kPlain);
+  client.opens(plain);
   server.ends();
   client.expects(kAck | kFin, {.seq = 1});
   client.acks(2);

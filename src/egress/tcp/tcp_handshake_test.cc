@@ -17,10 +17,10 @@ class TcpHandshake : public TcpScript {
   }
 };
 
-const Says kModern{.mss = 1460, .scale = 7, .sack = true, .ts = true};
+const Says modern{.mss = 1460, .scale = 7, .sack = true, .ts = true};
 
 TEST_F(TcpHandshake, TheSynIsAnsweredOnceTheServerTookTheConnection) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   EXPECT_EQ(world.streams.at(client.stream).to, client.ends.server);
   after(900ms);
   client.expects_nothing();
@@ -37,11 +37,11 @@ TEST_F(TcpHandshake, TheSynIsAnsweredOnceTheServerTookTheConnection) {
 }
 
 TEST_F(TcpHandshake, ASynThatIsRepeatedMeanwhileIsNoSecondConnection) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   after(1s);
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   after(2s);
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   client.expects_nothing();
   EXPECT_EQ(world.streams.last(), 1);
   server.accepts();
@@ -50,10 +50,10 @@ TEST_F(TcpHandshake, ASynThatIsRepeatedMeanwhileIsNoSecondConnection) {
 }
 
 TEST_F(TcpHandshake, ASynThatIsRepeatedAfterTheAnswerIsAnsweredAgain) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.accepts();
   client.loses_all();
-  client.sends(kSyn, kModern);  // RFC 9293 section 3.10.7.4, and 3.8.1: what was lost is repeated
+  client.sends(kSyn, modern);  // RFC 9293 section 3.10.7.4, and 3.8.1: what was lost is repeated
   client.waits(3s);
   client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
   client.sends(kAck);
@@ -62,7 +62,7 @@ TEST_F(TcpHandshake, ASynThatIsRepeatedAfterTheAnswerIsAnsweredAgain) {
 }
 
 TEST_F(TcpHandshake, ARefusedConnectionIsReset) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.refuses(StreamError::refused);
   client.expects(kRst | kAck, {.seq = 0, .ack = 1});  // RFC 9293 section 3.10.7.1
   client.expects_nothing();
@@ -72,7 +72,7 @@ TEST_F(TcpHandshake, ARefusedConnectionIsReset) {
 
 TEST_F(TcpHandshake, AConnectionThatIsRefusedAtOnceIsResetToo) {
   world.streams.refuses_at_once = StreamError::refused;
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   client.expects(kRst | kAck, {.seq = 0, .ack = 1});
   EXPECT_EQ(world.counters().refused, 1U);
   EXPECT_EQ(world.terminator.connections(), 0U);
@@ -94,7 +94,7 @@ TEST_F(TcpHandshake, WhatCannotBeReachedIsAnIcmpErrorAboutTheSyn) {
                           v4 ? "192.0.2.1:80" : "[2001:db8:1::1]:80"};
         ScriptServer to{from};
         if (at_once) other.streams.refuses_at_once = error;
-        from.sends(kSyn, kModern);
+        from.sends(kSyn, modern);
         if (!at_once) to.refuses(error);
         from.expects_icmp(v4 ? 3 : 1, v4 ? code4 : code6);
         from.expects_nothing();
@@ -106,7 +106,7 @@ TEST_F(TcpHandshake, WhatCannotBeReachedIsAnIcmpErrorAboutTheSyn) {
 }
 
 TEST_F(TcpHandshake, AServerThatDoesNotAnswerIsSilence) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   after(2min);
   server.refuses(StreamError::timed_out);
   client.expects_nothing();
@@ -116,14 +116,14 @@ TEST_F(TcpHandshake, AServerThatDoesNotAnswerIsSilence) {
 
 TEST_F(TcpHandshake, WithoutSocketsThereIsNoNetwork) {
   world.streams.refuses_at_once = StreamError::exhausted;
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   client.expects_icmp(3, 0);
   EXPECT_EQ(world.counters().exhausted, 1U);
   EXPECT_EQ(world.terminator.connections(), 0U);
 }
 
 TEST_F(TcpHandshake, TheSynAckIsRepeatedAtGrowingIntervalsAndGivenUp) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.accepts();
   client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
   // RFC 6298 sections 2.1 and 5.5.
@@ -140,7 +140,7 @@ TEST_F(TcpHandshake, TheSynAckIsRepeatedAtGrowingIntervalsAndGivenUp) {
 }
 
 TEST_F(TcpHandshake, TheClientThatLeavesInBetweenTakesTheSocketWithIt) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   client.sends(kRst, {.seq = 1});
   client.expects_nothing();
   EXPECT_TRUE(world.streams.open.empty());
@@ -148,7 +148,7 @@ TEST_F(TcpHandshake, TheClientThatLeavesInBetweenTakesTheSocketWithIt) {
 }
 
 TEST_F(TcpHandshake, AResetInPlaceOfTheThirdStepTakesItToo) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.accepts();
   client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
   client.sends(kRst, {.seq = 1});
@@ -159,7 +159,7 @@ TEST_F(TcpHandshake, AResetInPlaceOfTheThirdStepTakesItToo) {
 }
 
 TEST_F(TcpHandshake, AServerThatResetsBeforeTheThirdStepResetsTheClient) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.accepts();
   client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
   server.resets();
@@ -169,7 +169,7 @@ TEST_F(TcpHandshake, AServerThatResetsBeforeTheThirdStepResetsTheClient) {
 }
 
 TEST_F(TcpHandshake, AServerThatSaysAllAndEndsBeforeTheThirdStep) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.accepts();
   server.says(500);
   server.ends();
@@ -254,7 +254,7 @@ TEST_F(TcpHandshake, DataInTheSynIsKeptOrAskedForAgain) {
 }
 
 TEST_F(TcpHandshake, DataAndEndMayComeWithTheThirdStep) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.accepts();
   client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
   client.sends(kAck | kFin, {.data = 50});
@@ -286,7 +286,7 @@ TEST_F(TcpHandshake, ABadAckBeforeTheServerAnsweredOpensNothing) {
 }
 
 TEST_F(TcpHandshake, TheServerThatSpeaksFirstIsHeard) {
-  client.sends(kSyn, kModern);
+  client.sends(kSyn, modern);
   server.accepts();
   server.says(500);
   client.expects(kSyn | kAck, {.seq = 0, .ack = 1});
@@ -337,7 +337,7 @@ TEST_F(TcpForward, AStreamFromOutsideIsASynToTheClient) {
   ASSERT_TRUE(client.is_called());
   const Seen syn = client.expects(kSyn, {.seq = 0});
   EXPECT_TRUE(syn.options.mss && syn.options.window_scale && syn.options.sack_permitted && syn.options.timestamps);
-  client.sends(kSyn | kAck, kModern);
+  client.sends(kSyn | kAck, modern);
   client.expects(kAck, {.seq = 1, .ack = 1});
   server.says(100);
   client.expects_data(1, 100);

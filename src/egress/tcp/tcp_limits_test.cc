@@ -8,7 +8,7 @@
 namespace penstock::egress::testing {
 namespace {
 
-const Says kPlain{.mss = 1460, .scale = 7, .sack = true};
+const Says plain{.mss = 1460, .scale = 7, .sack = true};
 
 // Many clients of one world, told apart by their ports.
 class TcpLimits : public ::testing::Test {
@@ -43,9 +43,9 @@ void ends_in_time_wait(ScriptClient& client) {
 
 TEST_F(TcpLimits, ThereAreNoMoreConnectionsThanTheMost) {
   TcpWorld& world = begin({.most_connections = 2});
-  client(1).opens(kPlain);
-  client(2).sends(kSyn, kPlain);  // half open ones count
-  client(3).sends(kSyn, kPlain);
+  client(1).opens(plain);
+  client(2).sends(kSyn, plain);  // half open ones count
+  client(3).sends(kSyn, plain);
   EXPECT_EQ(world.terminator.connections(), 2U);
   EXPECT_EQ(world.streams.open.size(), 2U);
   EXPECT_EQ(world.counters().exhausted, 1U);
@@ -54,13 +54,13 @@ TEST_F(TcpLimits, ThereAreNoMoreConnectionsThanTheMost) {
   client(1).sends(kAck, {.data = 10});
   server(1).heard(10);
   client(1).sends(kRst);
-  client(3).sends(kSyn, kPlain);
+  client(3).sends(kSyn, plain);
   EXPECT_EQ(world.streams.open.size(), 2U);
 }
 
 TEST_F(TcpLimits, StreamsFromOutsideCountToo) {
   TcpWorld& world = begin({.most_connections = 1});
-  client(1).opens(kPlain);
+  client(1).opens(plain);
   EXPECT_FALSE(client(2).is_called());
   EXPECT_TRUE(world.streams.closed.contains(client(2).stream));
   EXPECT_EQ(world.terminator.connections(), 1U);
@@ -69,7 +69,7 @@ TEST_F(TcpLimits, StreamsFromOutsideCountToo) {
 TEST_F(TcpLimits, TheOldestThatWaitsOutItsTimeMakesRoom) {
   TcpWorld& world = begin({.most_time_wait = 3});
   for (std::size_t i = 1; i <= 5; ++i) {
-    client(i).opens(kPlain);
+    client(i).opens(plain);
     ends_in_time_wait(client(i));
     world.after(1s);
     EXPECT_EQ(world.terminator.connections(), std::min<std::size_t>(i, 3));
@@ -91,7 +91,7 @@ TEST_F(TcpLimits, ServersThatDoNotReadCloseWindowsAndHoldNoMoreThanTheMost) {
   const std::size_t before = world.terminator.memory();
   std::size_t taken = 0;
   for (std::size_t i = 1; i <= 40; ++i) {
-    client(i).opens(kPlain);
+    client(i).opens(plain);
     server(i).has_room(0);
     // It says whatever its window allows, as long as it allows more.
     for (int turns = 0; turns < 1000 && client(i).next() != client(i).right_edge(); ++turns) {
@@ -110,7 +110,7 @@ TEST_F(TcpLimits, ServersThatDoNotReadCloseWindowsAndHoldNoMoreThanTheMost) {
   EXPECT_LE(world.terminator.memory() - before, std::size_t{40} * 8192) << "besides the packets";
 
   // Others still get theirs.
-  client(50).opens(kPlain);
+  client(50).opens(plain);
   std::size_t said = 0;
   for (int i = 0; i < 200; ++i) {
     const std::size_t most = client(50).right_edge() - client(50).next();
@@ -141,7 +141,7 @@ TEST_F(TcpLimits, ServersThatDoNotReadCloseWindowsAndHoldNoMoreThanTheMost) {
 
 TEST_F(TcpLimits, PiecesBehindGapsAreBoundedToo) {
   TcpWorld& world = begin({});
-  client(1).opens(kPlain);
+  client(1).opens(plain);
   const std::size_t before = world.terminator.memory();
   for (std::uint32_t i = 0; i < 20'000; ++i) client(1).sends(kAck, {.seq = 3 + 2 * i, .data = 1});
   client(1).drain();
@@ -151,7 +151,7 @@ TEST_F(TcpLimits, PiecesBehindGapsAreBoundedToo) {
 
 TEST_F(TcpLimits, AClientThatNeverAcksCostsNothingButTheServersSocket) {
   TcpWorld& world = begin({});
-  client(1).opens(kPlain);
+  client(1).opens(plain);
   const std::size_t before = world.terminator.memory();
   server(1).says(1'000'000);
   for (int i = 0; i < 20; ++i) {
@@ -162,7 +162,7 @@ TEST_F(TcpLimits, AClientThatNeverAcksCostsNothingButTheServersSocket) {
   EXPECT_EQ(server(1).waiting(), 1'000'000U);
   EXPECT_LE(world.terminator.memory() - before, 10'000U);
   // Others are served.
-  client(2).opens(kPlain);
+  client(2).opens(plain);
   server(2).says(10'000);
   client(2).expects_data(1, 10'000);
 }
@@ -170,7 +170,7 @@ TEST_F(TcpLimits, AClientThatNeverAcksCostsNothingButTheServersSocket) {
 TEST_F(TcpLimits, AClientWhoseWindowIsClosedForEverCostsNothingButTheServersSocket) {
   TcpWorld& world = begin({});
   client(1).window = 0;
-  client(1).opens(kPlain);
+  client(1).opens(plain);
   const std::size_t before = world.terminator.memory();
   server(1).says(1'000'000);
   std::size_t probes = 0;
@@ -186,7 +186,7 @@ TEST_F(TcpLimits, AClientWhoseWindowIsClosedForEverCostsNothingButTheServersSock
 TEST_F(TcpLimits, TenThousandSynsThatNobodyAnswersAreForgotten) {
   TcpWorld& world = begin({.most_connections = 5000});
   for (std::size_t i = 1; i <= 10'000; ++i) {
-    client(i).sends(kSyn, kPlain);
+    client(i).sends(kSyn, plain);
     if (i > 1) clients_.at(i - 1)->drain();
   }
   EXPECT_EQ(world.terminator.connections(), 5000U);
@@ -201,7 +201,7 @@ TEST_F(TcpLimits, TenThousandSynsThatNobodyAnswersAreForgotten) {
 TEST_F(TcpLimits, TheClientsOfAFloodAreNotSentMoreThanTheyAskedFor) {
   TcpWorld& world = begin({});
   // A SYN whose answers nobody takes costs a handful of small packets (amplification).
-  client(1).sends(kSyn, kPlain);
+  client(1).sends(kSyn, plain);
   server(1).accepts();
   world.after(10min);
   EXPECT_LE(client(1).drain().size(), 8U);
@@ -210,7 +210,7 @@ TEST_F(TcpLimits, TheClientsOfAFloodAreNotSentMoreThanTheyAskedFor) {
 
 TEST_F(TcpLimits, ChallengesAreFew) {
   TcpWorld& world = begin({});
-  client(1).opens(kPlain);
+  client(1).opens(plain);
   for (int i = 0; i < 1000; ++i) client(1).sends(kSyn, {.seq = 50, .mss = 1460});
   EXPECT_LE(client(1).drain().size(), 100U);  // RFC 5961 section 7
   EXPECT_EQ(world.terminator.connections(), 1U);

@@ -6,8 +6,8 @@
 namespace penstock::egress::testing {
 namespace {
 
-const Says kPlain{.mss = 1000};
-const Says kSack{.mss = 1000, .sack = true};
+const Says plain{.mss = 1000};
+const Says sack{.mss = 1000, .sack = true};
 
 class TcpLoss : public TcpScript {
  protected:
@@ -43,7 +43,7 @@ class TcpLoss : public TcpScript {
 // ---- time ----
 
 TEST_F(TcpLoss, WhatIsLostIsSentAgainAfterTheTimeoutThatWasMeasured) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   server.says(500);
   client.loses(1);
   EXPECT_NEAR(client.waits(), 0.3, 0.03);  // RFC 6298 section 2.2
@@ -56,7 +56,7 @@ TEST_F(TcpLoss, WhatIsLostIsSentAgainAfterTheTimeoutThatWasMeasured) {
 }
 
 TEST_F(TcpLoss, TheTimeoutDoublesUntilAMinute) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   server.says(500);
   client.loses(1);
   double timeout = 0.3;  // RFC 6298 sections 5.5 and 2.5
@@ -68,7 +68,7 @@ TEST_F(TcpLoss, TheTimeoutDoublesUntilAMinute) {
 }
 
 TEST_F(TcpLoss, AClientThatWasAwayAndIsBackGetsWhatWasLostAtOnce) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   server.says(500);
   client.loses(1);
   for (int i = 0; i < 6; ++i) {
@@ -98,7 +98,7 @@ TEST_F(TcpLoss, AfterAResumeTheWayIsTriedInFullAgain) {
 }
 
 TEST_F(TcpLoss, TheTimeoutIsNeverShorterThanAFifthOfASecond) {
-  client.opens(kPlain);  // no time passes at all
+  client.opens(plain);  // no time passes at all
   server.says(500);
   client.loses(1);
   EXPECT_NEAR(client.waits(), 0.2, 0.02);
@@ -106,7 +106,7 @@ TEST_F(TcpLoss, TheTimeoutIsNeverShorterThanAFifthOfASecond) {
 }
 
 TEST_F(TcpLoss, EachAckOfNewDataStartsTheTimeoutAnew) {
-  opens_far_away(kPlain);  // RFC 6298 section 5.3
+  opens_far_away(plain);  // RFC 6298 section 5.3
   gets_segments(3);
   after(200ms);
   client.acks(1001);
@@ -118,7 +118,7 @@ TEST_F(TcpLoss, EachAckOfNewDataStartsTheTimeoutAnew) {
 }
 
 TEST_F(TcpLoss, OldAcksDoNotPutTheTimeoutOff) {
-  opens_far_away(kPlain);  // RFC 6298 section 5.3: new data alone
+  opens_far_away(plain);  // RFC 6298 section 5.3: new data alone
   gets_segments(1);
   after(200ms);
   client.acks(1);
@@ -128,7 +128,7 @@ TEST_F(TcpLoss, OldAcksDoNotPutTheTimeoutOff) {
 }
 
 TEST_F(TcpLoss, AfterAnAckTheTimeoutIsWhatItWas) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   server.says(500);
   client.loses(1);
   for (int i = 0; i < 4; ++i) {
@@ -142,7 +142,7 @@ TEST_F(TcpLoss, AfterAnAckTheTimeoutIsWhatItWas) {
 }
 
 TEST_F(TcpLoss, WhatWasSentTwiceIsNotMeasured) {
-  opens_far_away(kPlain);  // Karn: RFC 6298 section 3
+  opens_far_away(plain);  // Karn: RFC 6298 section 3
   server.says(500);
   client.loses(1);
   client.waits();
@@ -155,7 +155,7 @@ TEST_F(TcpLoss, WhatWasSentTwiceIsNotMeasured) {
 }
 
 TEST_F(TcpLoss, WhatWasSentTwiceBeforeATimeoutIsNotMeasuredEither) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   loses_segments(10, {0});
   after(50ms);
   for (int i = 0; i < 3; ++i) client.acks(1);
@@ -168,7 +168,7 @@ TEST_F(TcpLoss, WhatWasSentTwiceBeforeATimeoutIsNotMeasuredEither) {
 }
 
 TEST_F(TcpLoss, AnAckInTheMiddleMakesThingsWellAgain) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   server.says(2000);
   client.loses_all();
   for (int i = 0; i < 4; ++i) {
@@ -198,7 +198,7 @@ TEST_F(TcpLoss, TimestampsMeasureWhatWasSentTwice) {
 }
 
 TEST_F(TcpLoss, ASynAckThatWasLostMakesItCareful) {
-  client.sends(kSyn, kPlain);
+  client.sends(kSyn, plain);
   server.accepts();
   client.loses(1);
   client.waits();
@@ -210,7 +210,7 @@ TEST_F(TcpLoss, ASynAckThatWasLostMakesItCareful) {
 }
 
 TEST_F(TcpLoss, AClientThatNeverAnswersIsGivenUp) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   server.says(500);
   double waited = 0;
   while (server.is_open() && waited < 7200) {
@@ -227,7 +227,7 @@ TEST_F(TcpLoss, AClientThatNeverAnswersIsGivenUp) {
 }
 
 TEST_F(TcpLoss, AfterATimeoutItBeginsWithOneSegment) {
-  opens_far_away(kPlain);  // RFC 5681 section 3.1
+  opens_far_away(plain);  // RFC 5681 section 3.1
   server.says(20'000);
   client.loses_all();
   client.waits();
@@ -240,7 +240,7 @@ TEST_F(TcpLoss, AfterATimeoutItBeginsWithOneSegment) {
 }
 
 TEST_F(TcpLoss, AfterATimeoutAllThatWasLostComes) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   server.says(20'000);
   client.loses_all();
   double waited = client.waits();
@@ -255,7 +255,7 @@ TEST_F(TcpLoss, AfterATimeoutAllThatWasLostComes) {
 }
 
 TEST_F(TcpLoss, AfterATimeoutEachRoundTripCarriesTwiceAsMuch) {
-  opens_far_away(kPlain);  // RFC 5681 section 3.1: slow start
+  opens_far_away(plain);  // RFC 5681 section 3.1: slow start
   server.says(30'000);
   client.loses_all();
   client.waits();
@@ -288,7 +288,7 @@ TEST_F(TcpLoss, ATimeoutThatCameTooEarlyIsTakenBack) {
 // ---- repeated ACKs ----
 
 TEST_F(TcpLoss, ThreeRepeatedAcksSendTheFirstSegmentAgain) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   loses_segments(10, {0});
   client.acks(1);
   client.acks(1);
@@ -302,7 +302,7 @@ TEST_F(TcpLoss, ThreeRepeatedAcksSendTheFirstSegmentAgain) {
 }
 
 TEST_F(TcpLoss, ReorderingBelowThreeRepeatsNothing) {
-  opens_far_away(kSack);
+  opens_far_away(sack);
   gets_segments(10);
   client.acks(1, {{1001, 2001}});
   client.acks(1, {{1001, 3001}});
@@ -316,7 +316,7 @@ TEST_F(TcpLoss, ReorderingBelowThreeRepeatsNothing) {
 }
 
 TEST_F(TcpLoss, AcksThatSayMoreThanThatAreNoRepetitions) {
-  opens_far_away(kPlain);  // RFC 5681 section 2: the same window, no data
+  opens_far_away(plain);  // RFC 5681 section 2: the same window, no data
   gets_segments(10);
   for (std::uint16_t i = 1; i <= 5; ++i) {
     client.window = static_cast<std::uint16_t>(60'000 - i);
@@ -328,7 +328,7 @@ TEST_F(TcpLoss, AcksThatSayMoreThanThatAreNoRepetitions) {
 }
 
 TEST_F(TcpLoss, APartialAckSendsTheNextHoleAtOnce) {
-  opens_far_away(kPlain);  // RFC 6582 section 3.2
+  opens_far_away(plain);  // RFC 6582 section 3.2
   loses_segments(10, {0, 4, 7});
   for (int i = 0; i < 7; ++i) client.acks(1);
   EXPECT_TRUE(client.gets(1));
@@ -344,7 +344,7 @@ TEST_F(TcpLoss, APartialAckSendsTheNextHoleAtOnce) {
 }
 
 TEST_F(TcpLoss, RepeatedAcksOfARecoveryBeginNoOther) {
-  opens_far_away(kPlain);  // RFC 6582 section 3.2, step 1: `recover`
+  opens_far_away(plain);  // RFC 6582 section 3.2, step 1: `recover`
   loses_segments(10, {0});
   for (int i = 0; i < 9; ++i) client.acks(1);
   EXPECT_TRUE(client.gets(1));
@@ -354,7 +354,7 @@ TEST_F(TcpLoss, RepeatedAcksOfARecoveryBeginNoOther) {
 // ---- SACK ----
 
 TEST_F(TcpLoss, WhatWasSackedAboveThreeSegmentsMakesALoss) {
-  opens_far_away(kSack);  // RFC 6675 section 4, IsLost(): more than two segments' bytes, in a single ACK
+  opens_far_away(sack);  // RFC 6675 section 4, IsLost(): more than two segments' bytes, in a single ACK
   loses_segments(10, {0});
   client.acks(1, {{1001, 4001}});
   EXPECT_TRUE(client.gets(1));
@@ -364,7 +364,7 @@ TEST_F(TcpLoss, WhatWasSackedAboveThreeSegmentsMakesALoss) {
 }
 
 TEST_F(TcpLoss, HolesAreFilledInOneRoundTripAndNothingElseIsRepeated) {
-  opens_far_away(kSack);  // RFC 6675 section 5
+  opens_far_away(sack);  // RFC 6675 section 5
   loses_segments(12, {0, 2, 4});
   client.acks(1, {{1001, 2001}});
   client.acks(1, {{3001, 4001}, {1001, 2001}});
@@ -384,7 +384,7 @@ TEST_F(TcpLoss, HolesAreFilledInOneRoundTripAndNothingElseIsRepeated) {
 }
 
 TEST_F(TcpLoss, ARetransmissionThatIsLostTooWaitsForTheTimeout) {
-  opens_far_away(kSack);
+  opens_far_away(sack);
   loses_segments(10, {0});
   client.acks(1, {{1001, 5001}});
   client.loses(1);
@@ -398,7 +398,7 @@ TEST_F(TcpLoss, ARetransmissionThatIsLostTooWaitsForTheTimeout) {
 }
 
 TEST_F(TcpLoss, ATimeoutDoesNotRepeatWhatWasSacked) {
-  opens_far_away(kSack);  // RFC 2018 section 5.1 would have it forgotten; RFC 6675 section 5.1 keeps it
+  opens_far_away(sack);  // RFC 2018 section 5.1 would have it forgotten; RFC 6675 section 5.1 keeps it
   loses_segments(4, {0, 1});
   client.acks(1, {{2001, 4001}});
   client.drain();
@@ -412,7 +412,7 @@ TEST_F(TcpLoss, ATimeoutDoesNotRepeatWhatWasSacked) {
 }
 
 TEST_F(TcpLoss, WhatAClientSackedAndThrewAwayIsSentAgainInTheEnd) {
-  opens_far_away(kSack);  // RFC 2018 section 8: it may
+  opens_far_away(sack);  // RFC 2018 section 8: it may
   server.says(5000);
   client.loses_all();
   client.acks(1, {{1001, 5001}});
@@ -427,7 +427,7 @@ TEST_F(TcpLoss, WhatAClientSackedAndThrewAwayIsSentAgainInTheEnd) {
 }
 
 TEST_F(TcpLoss, NonsenseInSackBlocksIsPassedOver) {
-  opens_far_away(kSack);
+  opens_far_away(sack);
   gets_segments(5);
   client.acks(1, {{90'001, 95'001}});  // never sent
   client.acks(1, {{3001, 2001}});      // backwards
@@ -440,14 +440,14 @@ TEST_F(TcpLoss, NonsenseInSackBlocksIsPassedOver) {
 }
 
 TEST_F(TcpLoss, SackBlocksOfAClientThatDidNotAskForThemAreNone) {
-  opens_far_away(kPlain);
+  opens_far_away(plain);
   loses_segments(10, {0});
   client.acks(1, {{1001, 9001}});  // one repeated ACK, no more
   EXPECT_FALSE(client.gets(1));
 }
 
 TEST_F(TcpLoss, ALossHalvesAndGrowthGoesOn) {
-  opens_far_away(kSack);
+  opens_far_away(sack);
   server.says(200'000);
   const std::size_t first = client.drain().size();
   EXPECT_GE(first, 10U);  // RFC 6928
