@@ -183,6 +183,7 @@ void Core::accept(std::unique_ptr<net::StreamSocket> socket, ingress::Arrival ar
 
 void Core::stop(Duration patience, Task done) {
   registry_->save_now();
+  if (nat_exit_) nat_exit_->end_connections();
   for (std::size_t i = 0; i < doors_.size(); ++i) {
     shards_[i]->loop().post([door = doors_[i].get()] { door->stop(); });
   }

@@ -70,6 +70,8 @@ class ExternalGateway {
   // Whoever has these conversations of TCP (outer end, remote end) was away, and can be reached again: for a gateway
   // that ends connections, which need not wait out its timers.
   virtual void reached(std::span<const std::pair<Endpoint, Endpoint>> /*conversations*/) {}
+  // Ends all conversations of TCP that it has, and tells both ends: the gateway goes.
+  virtual void end_connections() {}
   virtual void stop() = 0;
 };
 

@@ -91,6 +91,8 @@ class NatExit final : public router::Port, private ExternalGateway::Inside {
   void remove_forward(Binding forward) { nat_.remove_forward(forward); }
   void forget_external(const IpAddress& external) { nat_.forget_external(external); }
   void forget(SessionId session) { nat_.forget(session); }
+  // The gateway goes: connections that it ends are reset, while members can still be told.
+  void end_connections() { gateway_->end_connections(); }
   // It has a link again: what waits for it need wait no longer.
   void reached(SessionId session);
 

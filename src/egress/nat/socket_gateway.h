@@ -48,7 +48,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
     net::UdpOptions udp;
     // Asked once more of each packet, right before it is sent; none: all may go.
     std::function<bool(std::uint8_t protocol, const IpAddress& to, std::uint16_t port)> may_send;
-    std::size_t most_sockets = 16'384;           // of all kinds; each takes a descriptor and a port of the machine
+    std::size_t most_sockets = 16'384;         // of all kinds; each takes a descriptor and a port of the machine
     std::vector<std::uint16_t> forwarded_tcp;  // the ports of forwards
     SocketStreams::PeekOffset peek_offset = SocketStreams::PeekOffset::automatic;
     TcpTerminator::Settings tcp{};
@@ -68,6 +68,7 @@ class SocketGateway final : public ExternalGateway, public ExternalPorts {
   Result<void> start(Inside& inside) override;
   void send_outbound(std::vector<OutboundPacket>& batch) override;
   void reached(std::span<const std::pair<Endpoint, Endpoint>> conversations) override { tcp_.reached(conversations); }
+  void end_connections() override { tcp_.end_connections(); }
   // Ends keep their ports; nothing goes in or out.
   void stop() override {
     inside_ = nullptr;

@@ -166,6 +166,10 @@ void TcpGateway::flush() {
   if (terminator_) terminator_->flush();
 }
 
+void TcpGateway::end_connections() {
+  if (terminator_) terminator_->end_all();
+}
+
 bool TcpGateway::take_error(const Packet& packet, const IpView& view) {
   const auto error = error_of(packet.bytes(), view);
   if (!error) return false;

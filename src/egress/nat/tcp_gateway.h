@@ -55,6 +55,7 @@ class TcpGateway final : private TcpTerminator::Clients {
   // False: neither.
   bool send(Packet&& packet, const IpView& view);
   void flush();
+  void end_connections();
 
   void set_external(const std::optional<IpAddress>& v4, const std::optional<IpAddress>& v6);
   // How many sockets it may have from now on.

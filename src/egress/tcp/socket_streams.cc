@@ -82,6 +82,11 @@ ssize_t uninterrupted(Call call) {
   }
 }
 
+void resets_when_closed(int fd, bool on) {
+  const linger at_once{.l_onoff = on ? 1 : 0, .l_linger = 0};
+  static_cast<void>(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
+}
+
 }  // namespace
 
 // ---- coming and going ----
@@ -126,6 +131,7 @@ std::expected<HostStreams::Stream, StreamError> SocketStreams::connect(const End
   auto fd = net::dial_tcp(*external, to);
   if (!fd) return not_connected(meaning_of(fd.error()));
   const Stream stream = fd->get();
+  resets_when_closed(stream, true);
   enter(stream, cookie, v6 ? Kind::tcp6 : Kind::tcp4, true);
   // Not before connect(): until then a socket counts as hung up.
   if (!watch(stream, entry(stream), EPOLL_CTL_ADD)) {
@@ -145,7 +151,10 @@ void SocketStreams::adopt(Stream stream, std::uint64_t cookie) {
   ++counters_.adopted;
   const int domain = domain_of(stream);
   enter(stream, cookie, domain == AF_UNIX ? Kind::local : domain == AF_INET6 ? Kind::tcp6 : Kind::tcp4, false);
-  if (domain != AF_UNIX) set_option(stream, SOL_SOCKET, SO_OOBINLINE, 1);
+  if (domain != AF_UNIX) {
+    set_option(stream, SOL_SOCKET, SO_OOBINLINE, 1);
+    resets_when_closed(stream, true);
+  }
   Entry& adopted = entry(stream);
   if (watch(stream, adopted, EPOLL_CTL_ADD)) return;
   adopted.error = StreamError::exhausted;
@@ -192,10 +201,8 @@ void SocketStreams::end(Stream stream) {
 void SocketStreams::close(Stream stream, bool abort) {
   entry(stream) = Entry{};
   --count_;
-  if (abort) {
-    const linger at_once{.l_onoff = 1, .l_linger = 0};
-    static_cast<void>(::setsockopt(stream, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
-  }
+  // What else ends it, be it the death of this process, is no end that the peer should take for one.
+  if (!abort) resets_when_closed(stream, false);
   // Nobody else has this descriptor, so that epoll forgets it too.
   ::close(stream);
 }

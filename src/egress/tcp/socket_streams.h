@@ -20,6 +20,9 @@
 //                 mark with what is peeked and consumed, so that in the usual order of calls nobody has to set it.
 //                 Without that, what lies before is copied away each time, and more than kMostPassedOver of it is not
 //                 passed over: then nothing more is seen, until a consume() after which ready(readable) is told again.
+// Death           a connection that nobody closed is reset, also where the process is killed: a peer that reads until
+// the
+//                 end shall not take that for one.
 // Urgent          data is data like all other (SO_OOBINLINE).
 // Memory          24 bytes for each number up to the highest descriptor that was a stream, 64 KiB that all share, and
 //                 what the kernel takes. Nothing is allocated once a number that high was had.

@@ -290,14 +290,14 @@ TEST(SocketStreams, AStreamThatCannotBeWatchedHasFailed) {
   });
 }
 
-TEST(SocketStreams, WhatIsLeftOpenIsClosedInTheEnd) {
+TEST(SocketStreams, WhatIsLeftOpenIsResetInTheEndAsWhereTheProcessDies) {
   in_a_network_of_its_own([&] {
     FarEnd server;
     {
       StreamsWorld world;
       server = world.connected(Way::tcp4, 1).second;
     }
-    EXPECT_EQ(server.wait_for_more(), 0);
+    EXPECT_EQ(server.wait_for_more(), -ECONNRESET);
   });
 }
 

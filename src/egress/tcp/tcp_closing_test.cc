@@ -57,6 +57,28 @@ TEST_F(TcpClosing, TheClientEndsFirst) {
   expect_over();  // RFC 9293 section 3.6: who ends second waits for nothing
 }
 
+TEST_F(TcpClosing, WhenTheGatewayGoesBothAreReset) {
+  client.opens();
+  server.says(100);
+  client.expects_data(1, 100);
+  world.terminator.end_all();
+  client.expects_reset(101);
+  EXPECT_TRUE(world.streams.closed.at(client.stream).aborted);
+  EXPECT_TRUE(world.was_closed(client.ends));
+  EXPECT_EQ(world.terminator.connections(), 0U);
+}
+
+// What was on its way to a socket that is closed already is answered by the number of its FIN, and not of the next
+// byte.
+TEST_F(TcpClosing, AResetFromBehindAnEndIsTaken) {
+  client.opens();
+  client.sends(kAck | kFin);
+  client.drain();
+  client.sends(kRst, {.seq = client.next() - 1});
+  EXPECT_EQ(world.terminator.connections(), 0U);
+  EXPECT_TRUE(world.streams.closed.at(client.stream).aborted);
+}
+
 TEST_F(TcpClosing, TheServerEndsFirst) {
   client.opens(plain);
   server.says(100);

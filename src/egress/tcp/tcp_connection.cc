@@ -181,6 +181,9 @@ void TcpConnection::receive(Packet&& packet, const TcpView& segment) {
   }
   heard_at_ = now;
   if (una_ == nxt_) retries_ = 0;
+  // Who closed without having read resets by the number that its FIN had.
+  if ((segment.flags & kTcpRst) != 0 && client_ended_ && segment.sequence + 1 == arrivals_.next())
+    return receive_reset(segment);
   if (!is_acceptable(segment)) {
     ++shared_->counters.out_of_window;
     if ((segment.flags & kTcpRst) != 0) return;
@@ -273,7 +276,8 @@ bool TcpConnection::passes_timestamps(const TcpView& segment) {
 
 // RFC 5961 section 3.2.
 void TcpConnection::receive_reset(const TcpView& segment) {
-  if (segment.sequence != arrivals_.next()) return challenge();
+  if (segment.sequence + (client_ended_ ? 1U : 0U) != arrivals_.next() && segment.sequence != arrivals_.next())
+    return challenge();
   // Both have said all, and what the server has no room for yet is on its way: there is nothing left to break off.
   if (client_ended_ && fin_acknowledged_) return;
   ++shared_->counters.reset_by_client;
@@ -473,6 +477,11 @@ void TcpConnection::finish_if_both_ended() {
 
 void TcpConnection::reset_client() {
   push(tcp_packet(header(nxt_, state_ == State::syn_sent ? kTcpRst : kTcpRst | kTcpAck)));
+  leave();
+}
+
+void TcpConnection::end() {
+  if (state_ == State::open || state_ == State::syn_received || state_ == State::syn_sent) return reset_client();
   leave();
 }
 

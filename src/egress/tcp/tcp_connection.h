@@ -144,6 +144,8 @@ class TcpConnection final : public TimerWheel::Member, private router::CreditWai
   void undeliverable(Sequence sequence, std::uint32_t mtu);
   // The client was away and is back.
   void reached();
+  // With a reset, to both.
+  void end();
   // Without a word to the client.
   void abort();
 

@@ -56,7 +56,7 @@ class TcpWorld final : public TcpTerminator::Clients {
   // The queues to clients have room for so much.
   void grants(std::size_t credit) {
     credit_ = credit;
-    for (router::CreditWaiter* waiter : std::exchange(waiters_, {})) waiter->on_credit();
+    for (router::CreditWaiter* waiter : std::exchange(waiters, {})) waiter->on_credit();
     loop.run_until_idle();
   }
   bool was_closed(const TcpEnds& ends) const { return std::ranges::find(gone, ends) != gone.end(); }
@@ -80,6 +80,7 @@ class TcpWorld final : public TcpTerminator::Clients {
   test::ManualLoop loop;
   SeededRandom random;
   FakeStreams streams{loop};
+  std::vector<router::CreditWaiter*> waiters;
   TcpTerminator terminator;
   std::vector<ScriptClient*> clients;
   std::vector<TcpEnds> gone;  // in the order in which nothing was left of them
@@ -90,16 +91,15 @@ class TcpWorld final : public TcpTerminator::Clients {
   void to_clients(PacketBatch& batch) override;
   std::size_t credit(const Endpoint&) override { return credit_; }
   router::PortId wait_for_credit(const Endpoint&, router::CreditWaiter& waiter) override {
-    waiters_.push_back(&waiter);
+    waiters.push_back(&waiter);
     return {.slot = 1, .generation = 1};
   }
-  void cancel_wait(router::PortId, router::CreditWaiter& waiter) override { std::erase(waiters_, &waiter); }
+  void cancel_wait(router::PortId, router::CreditWaiter& waiter) override { std::erase(waiters, &waiter); }
   void closed(const TcpEnds& ends) override;
 
   const TimePoint began_ = loop.now();
   bool held_ = false;
   std::size_t credit_ = SIZE_MAX;
-  std::vector<router::CreditWaiter*> waiters_;
   std::deque<std::string> dialogue_;
 };
 

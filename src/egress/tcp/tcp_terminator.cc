@@ -316,6 +316,15 @@ void TcpTerminator::abort(const TcpEnds& ends) {
   impl_->remove(*connection, false);
 }
 
+void TcpTerminator::end_all() {
+  for (Impl::Slot& slot : impl_->slots) {
+    if (!slot.connection) continue;
+    slot.connection->end();
+    impl_->touch(*slot.connection);
+  }
+  impl_->flush();
+}
+
 void TcpTerminator::ready(std::uint64_t cookie, Ready what) {
   TcpConnection* connection = impl_->find(cookie);
   if (connection == nullptr) return;

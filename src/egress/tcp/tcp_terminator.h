@@ -67,7 +67,7 @@ class TcpTerminator final : private HostStreams::Events {
 
   struct Settings {
     std::size_t most_connections = 65'536;  // all together, those that wait out their time included
-    std::size_t most_from_outside = 4096;     // of these: strangers shall not take what clients need
+    std::size_t most_from_outside = 4096;   // of these: strangers shall not take what clients need
     std::size_t most_time_wait = 4096;      // the oldest makes room
     // Of clients' data that servers' sockets have no room for, in memory: of all, and of one client (Packet::source).
     // Beyond it a connection takes what is next alone, and little of that.
@@ -108,6 +108,8 @@ class TcpTerminator final : private HostStreams::Events {
   bool open(const TcpEnds& ends, HostStreams::Stream stream);
   // The client was away and is back: what was sent in vain goes again at once, with flush().
   void reached(const TcpEnds& ends);
+  // Breaks off all of them, and both ends are told.
+  void end_all();
   // Breaks it off without a word to the client, if there is such a one.
   void abort(const TcpEnds& ends);
 
