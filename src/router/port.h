@@ -62,9 +62,7 @@ class Port {
   virtual std::size_t credit() const = 0;
 
   // A waiter waits for one port at a time.
-  void wait_for_credit(CreditWaiter& waiter) {
-    waiter.place = {waiters_.insert(waiters_.end(), &waiter), true};
-  }
+  void wait_for_credit(CreditWaiter& waiter) { waiter.place = {waiters_.insert(waiters_.end(), &waiter), true}; }
   // Nothing happens where it does not wait.
   void cancel_wait(CreditWaiter& waiter) {
     if (std::exchange(waiter.place.taken, false)) waiters_.erase(waiter.place.at);
