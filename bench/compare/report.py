@@ -93,7 +93,7 @@ def verdict(records, subjects):
         ratio_line(f"single stream {d}, to the best peer of the round", OURS, peers, d, 4.0, 6.0)
     for d in DIRECTIONS:
         ratio_line(f"client to client {d}, to the TLS pipe", CLIENTS, PIPE, d, 0.30, 0.45)
-    lines.append(judged("through the gateway's user-space NAT, to the TLS pipe", None, 0.40, 0.65, note="no subject for it"))
+    lines.append(judged("through the gateway's user-space NAT, to the TLS pipe", None, 0.40, 0.65, note="see bench-nat"))
     for d in DIRECTIONS:
         ratio_line(f"as a plain v1 peer {d}, to the TLS pipe", V1, PIPE, d, 0.12, 0.25)
     for d in DIRECTIONS:

@@ -62,8 +62,10 @@ void NatExit::put_together(Packet&& one) {
   const TimePoint now = shard_->loop().now();
   // Nearly all are whole, and need not be moved for being told so.
   if (is_whole(view)) return send_one(std::move(one), view, now);
-  if (auto whole = fragments_.add(std::move(one), view, now))
-    send_one(*std::move(whole), parse_ip(std::as_const(*whole).bytes()).value(), now);
+  if (auto whole = fragments_.add(std::move(one), view, now)) {
+    const IpView view_of_whole = parse_ip(std::as_const(*whole).bytes()).value();
+    send_one(*std::move(whole), view_of_whole, now);
+  }
 }
 
 void NatExit::send_one(Packet&& packet, const IpView& view, TimePoint now) {

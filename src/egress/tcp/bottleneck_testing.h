@@ -59,7 +59,7 @@ class Bottleneck {
     std::uint64_t losses = 0;           // recoveries
     std::uint64_t timeouts = 0;
 
-   private:
+    // The link's own.
     friend Bottleneck;
     std::map<std::uint64_t, std::uint64_t> under_way;  // segments by the order of sending
     std::deque<std::uint64_t> lost;                    // segments to send again
@@ -68,7 +68,7 @@ class Bottleneck {
     std::uint64_t next_order = 0;
     std::uint64_t next_segment = 0;
     std::uint64_t recover = 0;  // recovering until all below are acknowledged
-    TimePoint heard{};
+    TimePoint heard;
     bool repeated = false;  // timed out since then
   };
 

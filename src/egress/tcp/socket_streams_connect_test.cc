@@ -24,7 +24,7 @@ class SocketStreamsConnectTest : public testing::TestWithParam<Way> {
 
   // What becomes of it, at once or later.
   static StreamError outcome(StreamsWorld& world, const Endpoint& to) {
-    const std::uint64_t cookie = ++cookie_;
+    const std::uint64_t cookie = ++last_cookie;
     const auto stream = world.streams->connect({}, to, cookie);
     if (!stream) return stream.error();
     world.until([&] { return world.times_told(cookie) != 0; });
@@ -34,8 +34,7 @@ class SocketStreamsConnectTest : public testing::TestWithParam<Way> {
     return error;
   }
 
- private:
-  static inline std::uint64_t cookie_ = 1000;
+  static inline std::uint64_t last_cookie = 1000;
 };
 
 INSTANTIATE_TEST_SUITE_P(Families, SocketStreamsConnectTest, testing::Values(Way::tcp4, Way::tcp6),

@@ -36,7 +36,7 @@ bool is_sound(const Packet& packet, std::string& why) {
 
 }  // namespace
 
-void TcpAudit::complain(std::string what, const TcpView& segment) {
+void TcpAudit::complain(const std::string& what, const TcpView& segment) {
   if (complaints_.size() >= kMostComplaints) return;
   std::ostringstream text;
   text << what << " (segment " << segments_ << ": flags " << int{segment.flags} << ", sequence " << segment.sequence;

@@ -61,7 +61,7 @@ class TcpAudit {
   void see_options(const TcpView& segment);
   void see_acknowledgement(const TcpView& segment);
   void see_data(const Packet& packet, const TcpView& segment);
-  void complain(std::string what, const TcpView& segment);
+  void complain(const std::string& what, const TcpView& segment);
 
   const AuditFacts* facts_;
   Pattern expected_;

@@ -13,8 +13,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const Endpoint kA{test::ip("10.0.0.2"), 40000};
-const Endpoint kB{test::ip("192.0.2.1"), 80};
+const Endpoint near_end{test::ip("10.0.0.2"), 40000};
+const Endpoint far_end{test::ip("192.0.2.1"), 80};
 
 // Two ends, and a road for each direction.
 class Pair {
@@ -30,9 +30,9 @@ class Pair {
       : dice_(plan.seed),
         to_b_(loop_, dice_.fork(), plan.there, [this](Packet&& packet) { b.receive(packet); }),
         to_a_(loop_, dice_.fork(), plan.back, [this](Packet&& packet) { a.receive(packet); }),
-        a(loop_, dice_.fork(), kA, kB, plan.habits[0], Pattern(1), Pattern(2),
+        a(loop_, dice_.fork(), near_end, far_end, plan.habits[0], Pattern(1), Pattern(2),
           [this](PacketBatch& batch) { go(batch, b, to_b_); }),
-        b(loop_, dice_.fork(), kB, kA, plan.habits[1], Pattern(2), Pattern(1),
+        b(loop_, dice_.fork(), far_end, near_end, plan.habits[1], Pattern(2), Pattern(1),
           [this](PacketBatch& batch) { go(batch, a, to_a_); }) {
     b.listen();
   }

@@ -258,7 +258,7 @@ struct TcpTerminator::Impl final : TcpShared {
   PacketBatch spare;
   bool flushing = false;
   Timer timer;
-  TimePoint timer_at{};
+  TimePoint timer_at;
   Timer later_timer;
 };
 
